@@ -1,0 +1,210 @@
+//! The contract between the engine and everybody who asks it for text: requests in, events out. Validity, HTTP and runs are
+//! the callers' business; which machine does the work is the implementation's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dwell_probes::speculation::Speculation;
+use dwell_probes::timeline::Timeline;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+/// What to continue.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// A conversation, rendered by the model's chat template.
+    Chat {
+        /// Messages in OpenAI's form, `content` a string or absent.
+        messages: Vec<Value>,
+        /// Tools in OpenAI's form; empty when none are offered.
+        tools: Vec<Value>,
+        /// Further variables for the template, such as `enable_thinking`.
+        template_kwargs: Map<String, Value>,
+    },
+    /// Raw text.
+    Text(String),
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Keep the likeliest tokens that together have at least this probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keep this many of the likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Makes sampling repeatable.
+    pub seed: Option<u64>,
+}
+
+impl Sampling {
+    /// Always the likeliest token.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: None };
+}
+
+/// One request for text.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The model asked for; one of [`Backend::models`].
+    pub model: String,
+    /// What to continue.
+    pub prompt: Prompt,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// At most this many new tokens; `None` leaves it to the engine's default.
+    pub max_tokens: Option<u32>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Tokens to draft a round: 0 turns speculation off, `None` leaves it to the engine.
+    pub draft_tokens: Option<u32>,
+}
+
+/// A model that can be asked for.
+#[derive(Clone, Debug)]
+pub struct ModelCard {
+    /// The name to ask for.
+    pub id: String,
+    /// The longest conversation in tokens.
+    pub context_tokens: u32,
+    /// Whether a draft model stands by.
+    pub drafted: bool,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No such model.
+    #[error("the model `{model}` does not exist; available: {available}")]
+    UnknownModel {
+        /// The name asked for.
+        model: String,
+        /// The names that exist.
+        available: String,
+    },
+    /// The prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, but the model's context length is {context_tokens}; shorten the messages"
+    )]
+    TooLong {
+        /// Tokens in the rendered prompt.
+        prompt_tokens: u32,
+        /// The longest conversation in tokens.
+        context_tokens: u32,
+    },
+    /// The conversation cannot be rendered or a value is out of range.
+    #[error("{message}")]
+    Invalid {
+        /// The field at fault, when it is one.
+        param: Option<&'static str>,
+        /// What is wrong and what is accepted.
+        message: String,
+    },
+    /// As many requests wait as may wait.
+    #[error("{waiting} requests are waiting already; try again in {retry_after_s} s")]
+    Busy {
+        /// Requests in the queue.
+        waiting: usize,
+        /// A guess from recent calls, at least 1.
+        retry_after_s: u64,
+    },
+    /// The engine's thread has ended.
+    #[error("the engine has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why the answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// An end-of-text token or a stop string.
+    Stop,
+    /// The token limit or the context's end.
+    Length,
+    /// The answer asks for tools.
+    ToolCalls,
+    /// The caller went away.
+    Cancelled,
+}
+
+/// A tool that the model asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Made by the engine, unique.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// The arguments as JSON text.
+    pub arguments: String,
+}
+
+/// What the engine says while it works.
+#[derive(Debug)]
+pub enum Event {
+    /// More text of the answer; never empty.
+    Text(String),
+    /// A complete tool call.
+    ToolCall(ToolCall),
+    /// The end. Exactly one is the last event of every request, cancelled ones included.
+    Done(Box<Outcome>),
+}
+
+/// How a request ended and what it took.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Why it ended; the error when it failed.
+    pub finish: Result<Finish, String>,
+    /// Tokens in the prompt.
+    pub prompt_tokens: u32,
+    /// Prompt tokens found in the KV cache.
+    pub cached_tokens: u32,
+    /// Tokens generated, those of an undelivered stop string included.
+    pub output_tokens: u32,
+    /// Where the time went.
+    pub timeline: Timeline,
+    /// Drafting, when there was any.
+    pub speculation: Option<Speculation>,
+}
+
+/// A request under way. Dropping it cancels the work.
+#[derive(Debug)]
+pub struct Generation {
+    /// Ends with [`Event::Done`].
+    pub events: mpsc::Receiver<Event>,
+    /// Tells the engine to stop.
+    pub cancel: Cancel,
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Tells the engine to stop within one round; [`Event::Done`] still comes.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for the end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that turns requests into text.
+pub trait Backend: Send + Sync + 'static {
+    /// The models that can be asked for.
+    fn models(&self) -> &[ModelCard];
+
+    /// Renders and tokenises on the caller's thread, then queues the request. The phases `template`, `tokenize`, `queue`
+    /// and all that follow go into `timeline`, which comes back with [`Event::Done`]. Blocks for the time of tokenising only.
+    fn submit(&self, request: Request, timeline: Timeline) -> Result<Generation, SubmitError>;
+
+    /// Peak memory that the backend has held for arrays, in bytes.
+    fn peak_memory_bytes(&self) -> u64;
+}

@@ -1,0 +1,67 @@
+//! One model request inside a run, as plain facts: who was asked, how long it took, how many tokens, what went wrong.
+
+use serde::{Deserialize, Serialize};
+
+use crate::span::{SpanId, TraceId};
+use crate::speculation::Speculation;
+use crate::time::Stamp;
+
+/// A tool that an answer asked for. Its arguments are content and stay out of records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRequest {
+    /// The id that pairs the request with its result.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Still running, or never heard to end.
+    Open,
+    /// The answer was complete.
+    Answered,
+    /// The client went away before the answer was complete.
+    HungUp,
+    /// It failed; the text says why, without content.
+    Failed(String),
+}
+
+/// One model request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Unique over all runs: the hexadecimal id of its server span.
+    pub id: String,
+    /// The trace it is part of.
+    pub trace_id: TraceId,
+    /// The span of the HTTP request.
+    pub span_id: SpanId,
+    /// The caller's span, else the run's root.
+    pub parent_id: Option<SpanId>,
+    /// The model that answered.
+    pub model: String,
+    /// Who answered: `engine`, or an upstream's name.
+    pub upstream: String,
+    /// Arrival of the request.
+    pub start: Stamp,
+    /// Last byte of the answer.
+    pub end: Option<Stamp>,
+    /// When the first token's text was ready.
+    pub first_token: Option<Stamp>,
+    /// Prompt tokens, cached ones counted.
+    pub input_tokens: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+    /// Prompt tokens that the KV cache already held.
+    pub cached_tokens: u64,
+    /// Tools that the answer asked for.
+    pub tools: Vec<ToolRequest>,
+    /// Ids of the tool results that the request brought.
+    pub tool_results: Vec<String>,
+    /// How it ended.
+    pub ending: Ending,
+    /// Drafting, when there was any.
+    pub speculation: Option<Speculation>,
+}

@@ -1,0 +1,133 @@
+//! Named parts of the work inside a call, and the category each belongs to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::category::Category;
+
+/// A named part of the work inside one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Reading and understanding the request.
+    Receive,
+    /// Waiting for the engine.
+    Queue,
+    /// Rendering the chat template.
+    Template,
+    /// Text to tokens.
+    Tokenize,
+    /// Finding what the KV cache already holds.
+    CacheLookup,
+    /// The target's forward passes over the prompt.
+    Prefill,
+    /// The draft model's forward passes over the prompt.
+    DraftPrefill,
+    /// Proposing tokens.
+    Draft,
+    /// The target's forward pass over proposed tokens.
+    Verify,
+    /// Comparing proposed with verified tokens.
+    Accept,
+    /// Cutting the caches back to the confirmed tokens.
+    Rollback,
+    /// The target's one-token steps.
+    Decode,
+    /// Tokens to text, stop strings and tool-call parsing.
+    Detokenize,
+    /// Handing bytes to the client.
+    Emit,
+    /// Resolving the upstream's name.
+    Dns,
+    /// Opening a connection to the upstream.
+    Connect,
+    /// The TLS handshake with the upstream.
+    Tls,
+    /// Sending the request upstream.
+    Send,
+    /// Waiting for the upstream's first byte.
+    Wait,
+    /// Receiving the upstream's answer.
+    Stream,
+}
+
+impl Phase {
+    /// Every phase, in the order in which a call goes through them.
+    pub const ALL: [Self; 20] = [
+        Self::Receive,
+        Self::Queue,
+        Self::Template,
+        Self::Tokenize,
+        Self::CacheLookup,
+        Self::Prefill,
+        Self::DraftPrefill,
+        Self::Draft,
+        Self::Verify,
+        Self::Accept,
+        Self::Rollback,
+        Self::Decode,
+        Self::Detokenize,
+        Self::Emit,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Send,
+        Self::Wait,
+        Self::Stream,
+    ];
+
+    /// The name used for spans, data and screens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Queue => "queue",
+            Self::Template => "template",
+            Self::Tokenize => "tokenize",
+            Self::CacheLookup => "cache_lookup",
+            Self::Prefill => "prefill",
+            Self::DraftPrefill => "draft_prefill",
+            Self::Draft => "draft",
+            Self::Verify => "verify",
+            Self::Accept => "accept",
+            Self::Rollback => "rollback",
+            Self::Decode => "decode",
+            Self::Detokenize => "detokenize",
+            Self::Emit => "emit",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Send => "send",
+            Self::Wait => "wait",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// The phase with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
+    /// Where the phase's own time goes.
+    pub const fn category(self) -> Category {
+        match self {
+            Self::Queue => Category::Queue,
+            Self::Template
+            | Self::Tokenize
+            | Self::CacheLookup
+            | Self::Prefill
+            | Self::Verify
+            | Self::Decode
+            | Self::Detokenize => Category::Generation,
+            Self::DraftPrefill | Self::Draft | Self::Accept | Self::Rollback => {
+                Category::Speculation
+            }
+            Self::Receive
+            | Self::Emit
+            | Self::Dns
+            | Self::Connect
+            | Self::Tls
+            | Self::Send
+            | Self::Wait
+            | Self::Stream => Category::Http,
+        }
+    }
+}

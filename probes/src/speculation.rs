@@ -1,0 +1,73 @@
+//! What drafting cost and what it gave: counts over rounds, acceptance by position, and the figures derived from them.
+
+use serde::{Deserialize, Serialize};
+
+/// Counts over the rounds of one or more calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Speculation {
+    /// Tokens proposed.
+    pub drafted: u64,
+    /// Proposed tokens that the target agreed with; bonus tokens not counted.
+    pub accepted: u64,
+    /// Draft/verify cycles.
+    pub rounds: u64,
+    /// Rounds in which position i was compared: its predecessors were all accepted.
+    pub compared_by_position: Vec<u64>,
+    /// Rounds in which position i was accepted.
+    pub accepted_by_position: Vec<u64>,
+    /// The draft length asked for.
+    pub draft_length: u32,
+    /// What the cost model expects speculation to give against plain decoding, as a ratio.
+    pub predicted_speedup: Option<f64>,
+    /// What was measured against plain decoding, as a ratio.
+    pub measured_speedup: Option<f64>,
+}
+
+impl Speculation {
+    /// Counts one round in which `drafted` tokens were proposed and the first `accepted` of them agreed with.
+    pub fn count(&mut self, drafted: usize, accepted: usize) {
+        let accepted = accepted.min(drafted);
+        self.rounds += 1;
+        self.drafted += drafted as u64;
+        self.accepted += accepted as u64;
+        if self.compared_by_position.len() < drafted {
+            self.compared_by_position.resize(drafted, 0);
+            self.accepted_by_position.resize(drafted, 0);
+        }
+        // The first rejected position was compared too; the ones behind it never were.
+        for position in 0..drafted.min(accepted + 1) {
+            self.compared_by_position[position] += 1;
+            self.accepted_by_position[position] += u64::from(position < accepted);
+        }
+    }
+
+    /// Adds the counts of other rounds. Ratios of single calls are dropped: they cannot be added.
+    pub fn merge(&mut self, other: &Self) {
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+        self.rounds += other.rounds;
+        let positions = self.compared_by_position.len().max(other.compared_by_position.len());
+        self.compared_by_position.resize(positions, 0);
+        self.accepted_by_position.resize(positions, 0);
+        for (position, count) in other.compared_by_position.iter().enumerate() {
+            self.compared_by_position[position] += count;
+        }
+        for (position, count) in other.accepted_by_position.iter().enumerate() {
+            self.accepted_by_position[position] += count;
+        }
+        self.draft_length = self.draft_length.max(other.draft_length);
+        self.predicted_speedup = None;
+        self.measured_speedup = None;
+    }
+
+    /// Accepted over proposed tokens, bonus tokens not counted; `None` before anything was proposed.
+    pub fn acceptance_rate(&self) -> Option<f64> {
+        (self.drafted > 0).then(|| self.accepted as f64 / self.drafted as f64)
+    }
+
+    /// Tokens per round, the bonus token counted; `None` before the first round.
+    pub fn acceptance_length(&self) -> Option<f64> {
+        (self.rounds > 0).then(|| (self.accepted + self.rounds) as f64 / self.rounds as f64)
+    }
+}
