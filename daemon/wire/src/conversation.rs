@@ -1,0 +1,191 @@
+//! Which request continues which: a chain of hashes over the messages, so that "begins with the previous request's messages
+//! plus its answer" is one comparison. What follows from it for runs is the ledger's business.
+//!
+//! A message is hashed in a form that survives what clients do to messages when they send them again: content left out,
+//! null or empty; a list of text parts for a string; blanks around the text; arguments written with other blanks or key
+//! order, or as an object; numbers as `1.0` or `1`; and fields of their own, such as `refusal`, `reasoning` or `name`.
+//! Ids of tool calls count: they tell two runs apart that ask the same.
+//!
+//! The hash is SHA-256, cut to 128 bits: the same in every process, version and platform, so that a chain outlives a restart,
+//! and one-way, so that a stored link gives nothing of the conversation away that could not be guessed whole.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::openai::part_text;
+
+/// A conversation up to and with one of its messages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link([u8; 16]);
+
+impl Link {
+    /// The conversation before its first message.
+    pub const START: Self = Self([0; 16]);
+
+    /// The conversation with one more message, in OpenAI's form.
+    #[must_use]
+    pub fn then(self, message: &Value) -> Self {
+        let mut sha = Sha256::new();
+        sha.update(self.0);
+        hash_message(&mut sha, message);
+        let mut link = [0; 16];
+        for (to, from) in link.iter_mut().zip(sha.finalize()) {
+            *to = from;
+        }
+        Self(link)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// The chain of a conversation: link i covers messages 0 to i. A request continues another when the link of the other's
+/// last message, extended by its answer ([`link_answer`]), is in the request's chain.
+pub fn chain(messages: &[Value]) -> Vec<Link> {
+    let links = messages.iter().scan(Link::START, |link, message| {
+        *link = link.then(message);
+        Some(*link)
+    });
+    links.collect()
+}
+
+/// The conversation with the answer to it: what the next request's chain will hold if it continues this one.
+pub fn link_answer(last: Link, answer: &Value) -> Link {
+    last.then(answer)
+}
+
+/// The ids of the tool calls whose results a request brings: its tool messages behind the last assistant message.
+pub fn tool_results(messages: &[Value]) -> Vec<&str> {
+    let news =
+        messages.iter().rposition(|message| role(message) == "assistant").map_or(0, |at| at + 1);
+    let results = messages[news..].iter().filter(|message| role(message) == "tool");
+    results.filter_map(|message| message.get("tool_call_id")?.as_str()).collect()
+}
+
+/// Whether the last message is the user's.
+pub fn ends_with_user(messages: &[Value]) -> bool {
+    messages.last().is_some_and(|message| role(message) == "user")
+}
+
+/// The role, `developer` counted as `system`.
+fn role(message: &Value) -> &str {
+    match message.get("role").and_then(Value::as_str) {
+        Some("developer") => "system",
+        role => role.unwrap_or_default(),
+    }
+}
+
+fn hash_message(sha: &mut Sha256, message: &Value) {
+    hash_text(sha, role(message));
+    hash_content(sha, message.get("content").unwrap_or(&Value::Null));
+    hash_text(sha, text(message, "tool_call_id"));
+    let calls = message.get("tool_calls").and_then(Value::as_array);
+    for call in calls.into_iter().flatten() {
+        let function = call.get("function").unwrap_or(&Value::Null);
+        hash_text(sha, text(call, "id"));
+        hash_text(sha, text(function, "name"));
+        hash_arguments(sha, function.get("arguments").unwrap_or(&Value::Null));
+    }
+}
+
+/// Texts go in with their length, so that no two messages look alike by where one text ends and the next begins.
+fn hash_text(sha: &mut Sha256, text: &str) {
+    sha.update((text.len() as u64).to_le_bytes());
+    sha.update(text);
+}
+
+fn hash_content(sha: &mut Sha256, content: &Value) {
+    match content {
+        Value::Null => hash_text(sha, ""),
+        Value::String(text) => hash_text(sha, text.trim()),
+        Value::Array(parts) => {
+            let mut text = String::new();
+            for part in parts {
+                match part_text(part) {
+                    Some(piece) => text.push_str(piece),
+                    // An image, say: whatever it is, it belongs to what was said.
+                    None => write_canonical(&mut text, part),
+                }
+            }
+            hash_text(sha, text.trim());
+        }
+        other => hash_canonical(sha, other),
+    }
+}
+
+fn hash_arguments(sha: &mut Sha256, arguments: &Value) {
+    match arguments {
+        Value::Null => hash_text(sha, "{}"),
+        Value::String(text) => match serde_json::from_str::<Value>(text) {
+            Ok(value) => hash_canonical(sha, &value),
+            Err(_) if text.trim().is_empty() => hash_text(sha, "{}"),
+            Err(_) => hash_text(sha, text.trim()),
+        },
+        other => hash_canonical(sha, other),
+    }
+}
+
+fn hash_canonical(sha: &mut Sha256, value: &Value) {
+    let mut text = String::new();
+    write_canonical(&mut text, value);
+    hash_text(sha, &text);
+}
+
+/// JSON without blanks, keys in order, whole numbers without a decimal point. Values that came from JSON text nest at most
+/// as deeply as the parser allows, which bounds the recursion.
+fn write_canonical(out: &mut String, value: &Value) {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| *name);
+            out.push('{');
+            for (name, value) in fields {
+                write_string(out, name);
+                out.push(':');
+                write_canonical(out, value);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_canonical(out, item);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        Value::Number(number) => match number.as_f64() {
+            // Up to 2^53 every whole number is exact in both forms.
+            Some(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => {
+                // Adding zero makes the negative zero positive. Writing to a string cannot fail.
+                let _ = write!(out, "{:.0}", float + 0.0);
+            }
+            _ => out.push_str(&number.to_string()),
+        },
+        Value::String(text) => write_string(out, text),
+        Value::Bool(_) | Value::Null => out.push_str(&value.to_string()),
+    }
+}
+
+/// Length first instead of quotes and escapes: unambiguous and cheap.
+fn write_string(out: &mut String, text: &str) {
+    out.push_str(&text.len().to_string());
+    out.push('"');
+    out.push_str(text);
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}

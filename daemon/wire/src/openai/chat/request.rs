@@ -1,0 +1,143 @@
+//! What a client asks for. Fields that would change the answer and are not supported are refused by name; fields that we
+//! have never heard of are ignored, as OpenAI's own servers do with most.
+
+use serde_json::{Map, Value};
+
+use crate::openai::fields::{Fields, is_empty, is_number, must_be};
+use crate::openai::{Error, Sampling, messages};
+
+/// A chat completion request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The model asked for.
+    pub model: String,
+    /// Messages in OpenAI's form, brought to one shape: the role is `system` (also for `developer`), `user`, `assistant` or
+    /// `tool`, `content` is a string, and a tool call's `arguments` are JSON text. Other fields are as they came.
+    pub messages: Vec<Value>,
+    /// Tools in OpenAI's form; empty when none are offered or `tool_choice` is `none`.
+    pub tools: Vec<Value>,
+    /// Whether the answer comes as server-sent events.
+    pub stream: bool,
+    /// Whether a stream ends with a chunk that has the usage.
+    pub include_usage: bool,
+    /// How tokens are chosen and what ends the answer.
+    pub sampling: Sampling,
+    /// Further variables for the chat template.
+    pub chat_template_kwargs: Map<String, Value>,
+}
+
+impl Request {
+    /// Reads a request's body.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let mut fields = Fields::parse(body)?;
+        refuse_unsupported(&mut fields)?;
+        let model = read_model(&mut fields)?;
+        let messages = messages::read(fields.take("messages"))?;
+        let tools = read_tools(fields.take("tools"))?;
+        let offered = read_tool_choice(fields.take("tool_choice"))?;
+        Ok(Self {
+            model,
+            messages,
+            tools: if offered { tools } else { Vec::new() },
+            stream: fields.bool("stream")?,
+            include_usage: read_include_usage(&mut fields)?,
+            sampling: Sampling::read(&mut fields)?,
+            chat_template_kwargs: fields.object("chat_template_kwargs")?,
+        })
+    }
+}
+
+pub(in crate::openai) fn read_model(fields: &mut Fields) -> Result<String, Error> {
+    let model = fields.string("model")?.filter(|model| !model.is_empty());
+    model.ok_or_else(|| {
+        Error::missing("model", "`model` is missing; GET /v1/models lists the names to choose from")
+    })
+}
+
+pub(in crate::openai) fn read_include_usage(fields: &mut Fields) -> Result<bool, Error> {
+    match fields.object("stream_options")?.get("include_usage") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(include)) => Ok(*include),
+        Some(other) => Err(must_be("stream_options.include_usage", "true or false", other)),
+    }
+}
+
+fn refuse_unsupported(fields: &mut Fields) -> Result<(), Error> {
+    fields.only("logprobs", is_empty, "log probabilities are not supported; send false")?;
+    fields.only(
+        "top_logprobs",
+        |n| is_number(n, 0.0),
+        "log probabilities are not supported; send 0",
+    )?;
+    let text = |format: &Value| format.get("type").and_then(Value::as_str) == Some("text");
+    let why = "only {\"type\": \"text\"} is supported; ask for the form in a message and check the answer";
+    fields.only("response_format", text, why)?;
+    fields.only("functions", is_empty, "it is replaced by `tools`")?;
+    fields.only(
+        "function_call",
+        |choice| choice == "auto" || choice == "none",
+        "it is replaced by `tool_choice`",
+    )?;
+    let words = |kinds: &Value| {
+        kinds.as_array().is_some_and(|kinds| kinds.iter().all(|kind| kind == "text"))
+    };
+    fields.only("modalities", words, "only [\"text\"] is supported")?;
+    fields.only("audio", is_empty, "only text is supported; leave `audio` out")
+}
+
+/// Whether tools are offered at all.
+fn read_tool_choice(choice: Option<Value>) -> Result<bool, Error> {
+    const ACCEPTED: &str = "only \"auto\" and \"none\" are supported, because forcing a call needs decoding that is held to a grammar";
+    match choice {
+        None => Ok(true),
+        Some(Value::String(word)) => match word.as_str() {
+            "auto" => Ok(true),
+            "none" => Ok(false),
+            "required" => Err(Error::unsupported(
+                "tool_choice",
+                format!("`tool_choice` is \"required\", but {ACCEPTED}"),
+            )),
+            _ => Err(must_be("tool_choice", "\"auto\" or \"none\"", &Value::String(word))),
+        },
+        Some(Value::Object(_)) => Err(Error::unsupported(
+            "tool_choice",
+            format!("`tool_choice` names a tool, but {ACCEPTED}"),
+        )),
+        Some(other) => Err(must_be("tool_choice", "\"auto\" or \"none\"", &other)),
+    }
+}
+
+fn read_tools(tools: Option<Value>) -> Result<Vec<Value>, Error> {
+    let tools = match tools {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(tools)) => tools,
+        Some(other) => return Err(must_be("tools", "a list of tools", &other)),
+    };
+    for (index, tool) in tools.iter().enumerate() {
+        let at = format!("tools[{index}]");
+        let kind = tool.get("type").unwrap_or(&Value::Null);
+        if kind != "function" {
+            return Err(must_be(&format!("{at}.type"), "\"function\"", kind));
+        }
+        let function = tool.get("function").unwrap_or(&Value::Null);
+        let name = function.get("name").unwrap_or(&Value::Null);
+        if name.as_str().is_none_or(str::is_empty) {
+            return Err(must_be(
+                &format!("{at}.function.name"),
+                "a string that is not empty",
+                name,
+            ));
+        }
+        match function.get("parameters") {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(other) => {
+                return Err(must_be(
+                    &format!("{at}.function.parameters"),
+                    "a JSON schema object",
+                    other,
+                ));
+            }
+        }
+    }
+    Ok(tools)
+}
