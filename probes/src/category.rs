@@ -69,9 +69,9 @@ pub struct PerCategory {
 }
 
 impl PerCategory {
-    /// The sum over all categories.
+    /// The sum over all categories; stops at the largest number there is.
     pub fn total(&self) -> u64 {
-        Category::ALL.iter().map(|&category| self[category]).sum()
+        self.iter().fold(0, |sum, (_, ns)| sum.saturating_add(ns))
     }
 
     /// Category and number, in display order.
@@ -79,10 +79,10 @@ impl PerCategory {
         Category::ALL.into_iter().map(|category| (category, self[category]))
     }
 
-    /// Adds another table, category by category.
+    /// Adds another table, category by category; stops at the largest number there is.
     pub fn add(&mut self, other: &Self) {
         for category in Category::ALL {
-            self[category] += other[category];
+            self[category] = self[category].saturating_add(other[category]);
         }
     }
 

@@ -1,0 +1,146 @@
+//! The account: a run's wall time split over the categories, exactly, for any set of spans. Which spans belong to the run,
+//! and over which window, is the caller's business.
+//!
+//! Two views of the same spans. The *blocking* view gives every instant of the window to one span: walk back from the
+//! window's end, each time to the child that finished last before the point reached; what lies between belongs to the parent.
+//! It adds up to the wall time. The *busy* view gives every span its duration less the union of its children, so that
+//! parallel work counts in full; divided by the wall time it is the parallelism.
+//!
+//! Spans may be nested, overlapping, disordered, duplicated, skewed, orphaned, cyclic, empty, negative, endless or outside of
+//! the window. The work is O(n log n), without recursion.
+
+mod explain;
+mod forest;
+mod walk;
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod properties;
+
+use std::collections::BTreeMap;
+
+use crate::category::{Category, PerCategory};
+use crate::classify::{Class, tool_name};
+use crate::phase::Phase;
+use crate::span::{Origin, Span};
+use crate::time::Stamp;
+
+use explain::Explanation;
+use forest::Forest;
+
+/// A window's wall time, split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The window's length.
+    pub wall_ns: u64,
+    /// The blocking view, in nanoseconds; adds up to [`Self::wall_ns`].
+    pub blocking: PerCategory,
+    /// How much of the blocking view was inferred, not measured.
+    pub inferred: PerCategory,
+    /// The busy view, in nanoseconds; in no category smaller than the blocking view.
+    pub busy: PerCategory,
+    /// The blocking view by phase, in nanoseconds; the phases of a category never exceed it.
+    pub phases: BTreeMap<Phase, u64>,
+    /// The tools by name. A tool inside a tool is part of the outer one, unless an agent or a model lies between.
+    pub tools: BTreeMap<String, ToolTime>,
+    /// What was moved to make the spans fit into each other.
+    pub shifts: Shifts,
+    /// Spans that took part, duplicates counted once.
+    pub spans: usize,
+}
+
+impl Account {
+    /// How many things ran at once on average: busy over wall time; 1 for an empty window.
+    pub fn parallelism(&self) -> f64 {
+        if self.wall_ns == 0 { 1.0 } else { self.busy.total() as f64 / self.wall_ns as f64 }
+    }
+}
+
+/// What one tool took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToolTime {
+    /// How often it ran.
+    pub calls: u64,
+    /// The time during which it ran at least once, whatever it waited for; parallel calls count once.
+    pub wall_ns: u64,
+    /// Whether any of it was inferred, not measured.
+    pub inferred: bool,
+}
+
+/// What was moved to make spans fit into each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shifts {
+    /// Spans of another process that were moved into their parent.
+    pub shifted: u64,
+    /// Spans that were cut off at their parent's bounds, or at the window's.
+    pub clamped: u64,
+    /// The farthest move of a shifted span.
+    pub largest_ns: u64,
+}
+
+/// Accounts for the window over a set of spans. Time that no span claims is the framework's when `root_is_agent`, else
+/// unknown. A window that ends before it begins is empty.
+pub fn account(spans: &[Span], window: (Stamp, Stamp), root_is_agent: bool) -> Account {
+    account_of(spans, window, root_is_agent)
+}
+
+/// [`account`] for spans that lie anywhere.
+pub fn account_of<'a>(
+    spans: impl IntoIterator<Item = &'a Span>,
+    window: (Stamp, Stamp),
+    root_is_agent: bool,
+) -> Account {
+    let forest = Forest::new(spans, window);
+    let root = Explanation::unclaimed(root_is_agent);
+    let explanations = explain::explain(&forest, root);
+    let of = |node: usize| explanations.get(node).unwrap_or(&root);
+
+    let (start, end) = forest.bounds(forest.root());
+    let mut account = Account {
+        wall_ns: end - start,
+        shifts: forest.shifts,
+        spans: forest.nodes.len(),
+        tools: tools(&forest, &explanations),
+        ..Account::default()
+    };
+    walk::blocking(&forest, |node, ns| {
+        let why = of(node);
+        account.blocking[why.category] += ns;
+        if why.inferred {
+            account.inferred[why.category] += ns;
+        }
+        if let Some(phase) = why.phase.filter(|_| ns > 0) {
+            *account.phases.entry(phase).or_default() += ns;
+        }
+    });
+    walk::busy(&forest, |node, ns| add(&mut account.busy, of(node).category, ns));
+    account
+}
+
+/// Busy time has no bound but the number of spans, so that it could pass the largest number.
+fn add(table: &mut PerCategory, category: Category, ns: u64) {
+    table[category] = table[category].saturating_add(ns);
+}
+
+fn tools(forest: &Forest<'_>, explanations: &[Explanation]) -> BTreeMap<String, ToolTime> {
+    let mut intervals: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
+    let mut tools: BTreeMap<String, ToolTime> = BTreeMap::new();
+    for (node, why) in forest.nodes.iter().zip(explanations) {
+        if node.class != Class::Tool || why.inside_tool {
+            continue;
+        }
+        let name = tool_name(node.span);
+        let tool = tools.entry(name.to_owned()).or_default();
+        tool.calls += 1;
+        tool.inferred |= node.span.origin == Origin::Inferred;
+        intervals.entry(name).or_default().push((node.start, node.end));
+    }
+    for (name, mut intervals) in intervals {
+        intervals.sort_unstable();
+        if let Some(tool) = tools.get_mut(name) {
+            tool.wall_ns = walk::union(intervals.into_iter());
+        }
+    }
+    tools
+}

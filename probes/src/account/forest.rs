@@ -1,0 +1,239 @@
+//! From any set of spans to a forest whose nodes lie inside their parents: duplicates united, cycles cut, clocks corrected.
+//! What a node means is decided elsewhere.
+
+use std::cmp::{Ordering, Reverse};
+
+use crate::classify::{Class, classify};
+use crate::span::{Origin, Span, SpanId, SpanKind, TraceId};
+use crate::time::Stamp;
+
+use super::Shifts;
+
+/// HTTP client spans that one server span may have to be lifted out of; deeper nests are not worth the search.
+const LIFTS: usize = 8;
+
+/// A span in its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node<'a> {
+    pub(super) span: &'a Span,
+    pub(super) class: Class,
+    /// Index of the parent; [`Forest::root`] for nodes at the top.
+    pub(super) parent: usize,
+    /// Where it begins after correction, in nanoseconds since the Unix epoch.
+    pub(super) start: u64,
+    /// Where it ends after correction, not before `start`.
+    pub(super) end: u64,
+}
+
+/// All spans of a window, each inside its parent.
+#[derive(Debug)]
+pub(super) struct Forest<'a> {
+    /// Ordered by span id.
+    pub(super) nodes: Vec<Node<'a>>,
+    /// Every node, parents before children.
+    pub(super) order: Vec<usize>,
+    pub(super) shifts: Shifts,
+    window: (u64, u64),
+    children: Children,
+}
+
+/// The children of all nodes in one vector, each node's ordered by start.
+#[derive(Debug)]
+struct Children {
+    first: Vec<usize>,
+    list: Vec<usize>,
+}
+
+impl Children {
+    fn new(nodes: &[Node<'_>]) -> Self {
+        let mut first = vec![0; nodes.len() + 2];
+        for node in nodes {
+            first[node.parent + 1] += 1;
+        }
+        for index in 1..first.len() {
+            first[index] += first[index - 1];
+        }
+        let mut next = first.clone();
+        let mut list = vec![0; nodes.len()];
+        for (index, node) in nodes.iter().enumerate() {
+            list[next[node.parent]] = index;
+            next[node.parent] += 1;
+        }
+        Self { first, list }
+    }
+
+    fn of(&self, node: usize) -> &[usize] {
+        &self.list[self.first[node]..self.first[node + 1]]
+    }
+}
+
+impl<'a> Forest<'a> {
+    pub(super) fn new(spans: impl IntoIterator<Item = &'a Span>, window: (Stamp, Stamp)) -> Self {
+        let mut nodes = unite(spans);
+        cut_cycles(&mut nodes);
+        lift_server_halves(&mut nodes);
+        let children = Children::new(&nodes);
+        let root = nodes.len();
+        let mut order = children.of(root).to_vec();
+        order.reserve(root - order.len());
+        let mut next = 0;
+        while let Some(&node) = order.get(next) {
+            order.extend_from_slice(children.of(node));
+            next += 1;
+        }
+        let window = (window.0.0, window.1.0.max(window.0.0));
+        let mut forest = Self { nodes, order, shifts: Shifts::default(), window, children };
+        forest.place();
+        forest.sort_children();
+        forest
+    }
+
+    /// The index that stands for the window itself.
+    pub(super) const fn root(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Start and end of a node, or of the window.
+    pub(super) fn bounds(&self, node: usize) -> (u64, u64) {
+        self.nodes.get(node).map_or(self.window, |node| (node.start, node.end))
+    }
+
+    /// A node's children, or those at the top, by start and then by id.
+    pub(super) fn children(&self, node: usize) -> &[usize] {
+        self.children.of(node)
+    }
+
+    /// Moves every node into its parent, parents first. A process's clock error is the same for all of its spans, so that
+    /// a shift carries on to the children of the same process.
+    fn place(&mut self) {
+        let mut offsets = vec![0_i128; self.nodes.len()];
+        for position in 0..self.order.len() {
+            let index = self.order[position];
+            let node = self.nodes[index];
+            let bounds = self.bounds(node.parent);
+            let (low, high) = (i128::from(bounds.0), i128::from(bounds.1));
+            let parent = self.nodes.get(node.parent);
+            let foreign = parent.is_some_and(|parent| is_foreign(node.span, parent.span));
+            let mut offset = if foreign { 0 } else { offsets.get(node.parent).map_or(0, |ns| *ns) };
+            let (mut start, mut end) = (i128::from(node.span.start.0) + offset, high);
+            if let Some(ended) = node.span.end {
+                end = i128::from(ended.0.max(node.span.start.0)) + offset;
+                let out = start < low || end > high;
+                if out && foreign && end - start <= high - low {
+                    let by = if start < low { low - start } else { high - end };
+                    (start, end, offset) = (start + by, end + by, offset + by);
+                    let ns = u64::try_from(by.unsigned_abs()).unwrap_or(u64::MAX);
+                    self.shifts.shifted += 1;
+                    self.shifts.largest_ns = self.shifts.largest_ns.max(ns);
+                }
+            }
+            self.shifts.clamped += u64::from(start < low || end > high);
+            let node = &mut self.nodes[index];
+            // Between two numbers of 64 bits, and so one itself.
+            node.start = u64::try_from(start.clamp(low, high)).unwrap_or(bounds.1);
+            node.end = u64::try_from(end.clamp(low, high)).unwrap_or(bounds.1).max(node.start);
+            offsets[index] = offset;
+        }
+    }
+
+    fn sort_children(&mut self) {
+        for node in 0..=self.nodes.len() {
+            let range = self.children.first[node]..self.children.first[node + 1];
+            self.children.list[range]
+                .sort_unstable_by_key(|&child| (self.nodes[child].start, child));
+        }
+    }
+}
+
+/// Whether two spans tell the time by different clocks.
+fn is_foreign(child: &Span, parent: &Span) -> bool {
+    let halves = child.kind == SpanKind::Server && parent.kind == SpanKind::Client;
+    halves || (child.origin == Origin::Reported) != (parent.origin == Origin::Reported)
+}
+
+fn key(span: &Span) -> (SpanId, TraceId) {
+    (span.span_id, span.trace_id)
+}
+
+/// Which of several spans of the same id says more: `Greater` when `a` does. Total over all that the account looks at, so
+/// that the order of input cannot matter.
+fn says_more(a: &Span, b: &Span) -> Ordering {
+    let rank = |span: &Span| {
+        let origin = match span.origin {
+            Origin::Measured => 2,
+            Origin::Reported => 1,
+            Origin::Inferred => 0,
+        };
+        let kind = span.kind as u8;
+        (span.end.is_some(), origin, span.end, Reverse(span.start), span.parent_id, kind)
+    };
+    let texts = |span: &Span| format!("{} {:?} {:?}", span.name, span.attributes, span.error);
+    let more = rank(a).cmp(&rank(b)).then(a.attributes.len().cmp(&b.attributes.len()));
+    more.then_with(|| if a == b { Ordering::Equal } else { texts(a).cmp(&texts(b)) })
+}
+
+/// One node for each id, parents looked up. Spans without a valid id are left out, as OTLP asks.
+fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Vec<Node<'a>> {
+    let valid = spans.into_iter().filter(|span| !span.span_id.is_zero());
+    let mut spans: Vec<&Span> = valid.collect();
+    spans.sort_unstable_by(|a, b| key(a).cmp(&key(b)).then_with(|| says_more(b, a)));
+    spans.dedup_by_key(|span| key(span));
+    let root = spans.len();
+    let parent_of = |span: &Span| {
+        let wanted = (span.parent_id?, span.trace_id);
+        spans.binary_search_by_key(&wanted, |candidate| key(candidate)).ok()
+    };
+    let node = |span: &&'a Span| {
+        let parent = parent_of(span).unwrap_or(root);
+        Node { span, class: classify(span), parent, start: 0, end: 0 }
+    };
+    spans.iter().map(node).collect()
+}
+
+/// Puts one node of every cycle of parents to the top: the one that began first.
+fn cut_cycles(nodes: &mut [Node<'_>]) {
+    let root = nodes.len();
+    // Which walk saw a node; walks count from 1.
+    let mut seen = vec![0; nodes.len()];
+    for first in 0..nodes.len() {
+        let walk = first + 1;
+        let mut at = first;
+        while at != root && seen[at] == 0 {
+            seen[at] = walk;
+            at = nodes[at].parent;
+        }
+        if at == root || seen[at] != walk {
+            continue;
+        }
+        let mut head = at;
+        let mut member = nodes[at].parent;
+        while member != at {
+            let earlier = |index: usize| (nodes[index].span.start, index);
+            if earlier(member) < earlier(head) {
+                head = member;
+            }
+            member = nodes[member].parent;
+        }
+        nodes[head].parent = root;
+    }
+}
+
+/// HTTP client spans may end with the answer's headers. A server half that is longer than its client half goes to the span
+/// around that, where it finds room.
+fn lift_server_halves(nodes: &mut [Node<'_>]) {
+    let lasts = |span: &Span| span.end.map_or(u64::MAX, |end| end.since(span.start));
+    for index in 0..nodes.len() {
+        let child = nodes[index].span;
+        if child.kind != SpanKind::Server {
+            continue;
+        }
+        for _ in 0..LIFTS {
+            let Some(parent) = nodes.get(nodes[index].parent) else { break };
+            let client = parent.class == Class::Http && parent.span.kind == SpanKind::Client;
+            if !client || lasts(child) <= lasts(parent.span) {
+                break;
+            }
+            nodes[index].parent = parent.parent;
+        }
+    }
+}
