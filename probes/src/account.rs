@@ -20,6 +20,8 @@ mod properties;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::category::{Category, PerCategory};
 use crate::classify::{Class, tool_name};
 use crate::phase::Phase;
@@ -69,7 +71,8 @@ pub struct ToolTime {
 }
 
 /// What was moved to make spans fit into each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Shifts {
     /// Spans of another process that were moved into their parent.
     pub shifted: u64,

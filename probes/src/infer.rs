@@ -1,0 +1,151 @@
+//! Spans concluded from calls alone: the tools between an answer that asked for them and the request that brings their
+//! results. Where the agent reports its own tool spans, those stand and nothing is concluded.
+//!
+//! Nothing is concluded about people: within one run, a call after a finished answer may as well be the agent's next step.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::call::{Call, ToolRequest};
+use crate::classify::{Class, classify};
+use crate::names;
+use crate::run::Run;
+use crate::span::{Origin, Span, SpanId, TraceId};
+use crate::time::Stamp;
+use crate::trace::{attribute, bare_span, titled};
+
+/// How far up a call's agent is looked for; also the end of a cycle of parents.
+const DEPTH: usize = 64;
+
+/// One `execute_tool` span for each tool that a call of the run asked for and a later one brought the result of: from the
+/// last byte of the answer to the arrival of the first request with its result, so that parallel tools share one interval.
+/// It lies inside the agent span around the call that asked, or else at the run's root. Left out where a tool span was
+/// reported for the same tool call or overlaps the interval. Ids are derived from the calls', so that they stay the same.
+pub fn inferred_spans(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
+    let gaps = gaps(calls);
+    if gaps.is_empty() {
+        return Vec::new();
+    }
+    let told = Told::new(spans);
+    let mut inferred = Vec::new();
+    for gap in gaps.iter().filter(|gap| !told.covers(gap)) {
+        let parent = told.agent_around(gap.asked).unwrap_or((run.trace_id, run.root_span_id));
+        inferred.push(gap.span(parent));
+    }
+    inferred
+}
+
+/// The time in which a tool ran.
+struct Gap<'a> {
+    asked: &'a Call,
+    tool: &'a ToolRequest,
+    start: Stamp,
+    end: Stamp,
+}
+
+impl Gap<'_> {
+    fn span(&self, (trace_id, parent): (TraceId, SpanId)) -> Span {
+        let span_id = derived_id(&[&self.asked.id, &self.tool.id, &self.tool.name]);
+        Span {
+            trace_id,
+            parent_id: Some(parent),
+            start: self.start,
+            end: Some(self.end),
+            attributes: vec![
+                attribute(names::OPERATION_NAME, names::EXECUTE_TOOL),
+                attribute(names::TOOL_NAME, self.tool.name.clone()),
+                attribute(names::TOOL_CALL_ID, self.tool.id.clone()),
+                attribute(names::ORIGIN, "inferred"),
+            ],
+            origin: Origin::Inferred,
+            ..bare_span(self.asked, span_id, titled(names::EXECUTE_TOOL, &self.tool.name))
+        }
+    }
+}
+
+/// Pairs tools asked for with results brought. A request may bring the results of the whole conversation: the first one to
+/// bring a result counts, and of several answers that used the same id the latest.
+fn gaps(calls: &[Call]) -> Vec<Gap<'_>> {
+    let mut in_order: Vec<&Call> = calls.iter().collect();
+    in_order.sort_by(|a, b| (a.start, &a.id).cmp(&(b.start, &b.id)));
+    in_order.dedup_by(|a, b| a.id == b.id);
+    let mut waiting: HashMap<&str, Vec<(&Call, &ToolRequest)>> = HashMap::new();
+    let mut gaps = Vec::new();
+    for call in in_order {
+        for id in &call.tool_results {
+            let Some(asked) = waiting.get_mut(id.as_str()) else { continue };
+            let answered = |(call, _): &(&Call, &ToolRequest)| call.end;
+            let before = |end: Option<Stamp>| end.filter(|&end| end <= call.start);
+            let latest = asked.iter().filter_map(|one| Some((before(answered(one))?, *one)));
+            if let Some((start, (by, tool))) = latest.max_by_key(|(end, _)| *end) {
+                gaps.push(Gap { asked: by, tool, start, end: call.start });
+                asked.retain(|one| before(answered(one)).is_none());
+            }
+        }
+        for tool in &call.tools {
+            waiting.entry(&tool.id).or_default().push((call, tool));
+        }
+    }
+    gaps
+}
+
+/// What spans say, looked up by id.
+struct Told<'a> {
+    by_id: HashMap<(TraceId, SpanId), &'a Span>,
+    tool_call_ids: HashSet<&'a str>,
+    /// Tool spans that ended, by start, each with the latest end of it and all before.
+    tools: Vec<(Stamp, Stamp)>,
+}
+
+impl<'a> Told<'a> {
+    fn new(spans: &'a [Span]) -> Self {
+        let is_tool =
+            |span: &&Span| span.origin != Origin::Inferred && classify(span) == Class::Tool;
+        let tools: Vec<&Span> = spans.iter().filter(is_tool).collect();
+        let mut intervals: Vec<(Stamp, Stamp)> =
+            tools.iter().map(|span| (span.start, span.end.unwrap_or(Stamp(u64::MAX)))).collect();
+        intervals.sort_unstable();
+        let mut latest = Stamp::default();
+        for (_, end) in &mut intervals {
+            latest = latest.max(*end);
+            *end = latest;
+        }
+        Self {
+            by_id: spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect(),
+            tool_call_ids: tools.iter().filter_map(|span| span.text(names::TOOL_CALL_ID)).collect(),
+            tools: intervals,
+        }
+    }
+
+    fn covers(&self, gap: &Gap<'_>) -> bool {
+        let begun = self.tools.partition_point(|&(start, _)| start < gap.end);
+        let overlaps = begun.checked_sub(1).is_some_and(|last| self.tools[last].1 > gap.start);
+        overlaps || self.tool_call_ids.contains(gap.tool.id.as_str())
+    }
+
+    /// The nearest agent span around a call.
+    fn agent_around(&self, call: &Call) -> Option<(TraceId, SpanId)> {
+        let mut at = self.by_id.get(&(call.trace_id, call.span_id))?;
+        for _ in 0..DEPTH {
+            at = self.by_id.get(&(at.trace_id, at.parent_id?))?;
+            if classify(at) == Class::Agent {
+                return Some((at.trace_id, at.span_id));
+            }
+        }
+        None
+    }
+}
+
+/// A span id that is always the same for the same texts: FNV-1a with 64 bits (Fowler, Noll, Vo), never zero.
+fn derived_id(texts: &[&str]) -> SpanId {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for text in texts {
+        // A byte that no UTF-8 text has keeps the texts apart.
+        for byte in text.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    SpanId(hash.max(1).to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests;

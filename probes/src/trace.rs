@@ -1,0 +1,282 @@
+//! From a finished call to its spans, and from a run's account to its root span: names, parents, attributes. How they leave
+//! the process is the exporters' business.
+
+use crate::account::Account;
+use crate::call::{Call, Ending};
+use crate::names;
+use crate::phase::Phase;
+use crate::run::{Run, RunState};
+use crate::span::{Origin, Span, SpanId, SpanKind, Text, Value};
+use crate::speculation::Speculation;
+use crate::time::Stamp;
+use crate::timeline::{Entry, Round, Timeline, Timing};
+
+/// The upstream's name for calls that our own engine answered.
+pub const ENGINE: &str = "engine";
+
+/// What a model was asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operation {
+    /// To answer a conversation.
+    #[default]
+    Chat,
+    /// To continue a text.
+    TextCompletion,
+}
+
+impl Operation {
+    /// The value of `gen_ai.operation.name`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => names::CHAT,
+            Self::TextCompletion => names::TEXT_COMPLETION,
+        }
+    }
+}
+
+/// What a call's spans say and [`Call`] does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// The run that the call belongs to.
+    pub run_id: String,
+    /// The span around the request: the caller's, or the run's root.
+    pub parent_id: Option<SpanId>,
+    /// The route that answered, without any run in it: `/v1/chat/completions`.
+    pub route: String,
+    /// The path asked for.
+    pub path: String,
+    /// The answer's HTTP status.
+    pub status: u16,
+    /// What the model was asked to do.
+    pub operation: Operation,
+    /// The model asked for.
+    pub requested_model: String,
+    /// Why the answer ended: `stop`, `length`, `tool_calls`; one for each choice.
+    pub finish_reasons: Vec<String>,
+}
+
+/// The spans of a finished call: the HTTP server span, the model's span under it, under that the phases and rounds, and
+/// under the rounds their phases. `next_id` gives each span but the first its id. A call that never reached the engine has
+/// no model span; one whose timeline was off has a model span that is marked as inferred.
+pub fn call_spans(
+    call: &Call,
+    timeline: &Timeline,
+    exchange: &Exchange,
+    mut next_id: impl FnMut() -> SpanId,
+) -> Vec<Span> {
+    let mut spans = vec![server_span(call, exchange)];
+    let Some((start, end, origin)) = model_interval(call, timeline) else {
+        let phases = timeline.entries().iter();
+        spans.extend(phases.map(|entry| phase_span(call, call.span_id, next_id(), entry)));
+        return spans;
+    };
+    let mut model = model_span(call, exchange, next_id());
+    (model.start, model.end, model.origin) = (start, end, origin);
+    let model_id = model.span_id;
+    spans.push(model);
+    let first_round = spans.len();
+    for round in timeline.rounds() {
+        spans.push(round_span(call, model_id, next_id(), round));
+    }
+    for entry in timeline.entries() {
+        let round = entry.round.and_then(|index| usize::try_from(index).ok());
+        let round = round.filter(|&index| index < timeline.rounds().len());
+        let parent = match round {
+            Some(index) => spans[first_round + index].span_id,
+            None if is_gateway(entry.phase) => call.span_id,
+            None => model_id,
+        };
+        spans.push(phase_span(call, parent, next_id(), entry));
+    }
+    spans
+}
+
+/// The span that stands for a whole run; the account rides on it.
+pub fn root_span(run: &Run, account: &Account) -> Span {
+    let wall_end = run.started.plus(account.wall_ns);
+    let ended = (run.state != RunState::Open).then_some(wall_end);
+    let mut attributes = vec![
+        attribute(names::OPERATION_NAME, names::INVOKE_AGENT),
+        attribute(names::RUN_ID, run.id.clone()),
+    ];
+    let texts = [
+        (names::AGENT_NAME, &run.agent),
+        (names::RUN_NAME, &run.name),
+        (names::CONVERSATION_ID, &run.conversation),
+    ];
+    for (name, text) in texts {
+        attributes.extend(text.clone().map(|text| attribute(name, text)));
+    }
+    attributes.push(attribute(names::RUN_WALL, seconds(account.wall_ns)));
+    for (category, ns) in account.blocking.iter() {
+        attributes.push(attribute(names::account(category), seconds(ns)));
+    }
+    Span {
+        trace_id: run.trace_id,
+        span_id: run.root_span_id,
+        parent_id: None,
+        name: titled(names::INVOKE_AGENT, run.agent.as_deref().unwrap_or_default()),
+        kind: SpanKind::Internal,
+        start: run.started,
+        end: run.ended.or(ended),
+        attributes,
+        error: None,
+        origin: Origin::Measured,
+    }
+}
+
+/// An attribute of that name.
+pub(crate) fn attribute(name: &'static str, value: impl Into<Value>) -> (Text, Value) {
+    (name.into(), value.into())
+}
+
+/// A span's name: what it does, and with what.
+pub(crate) fn titled(operation: &'static str, object: &str) -> Text {
+    if object.is_empty() { operation.into() } else { format!("{operation} {object}").into() }
+}
+
+/// A span of this call that says nothing yet.
+pub(crate) fn bare_span(call: &Call, span_id: SpanId, name: Text) -> Span {
+    Span {
+        trace_id: call.trace_id,
+        span_id,
+        parent_id: None,
+        name,
+        kind: SpanKind::Internal,
+        start: call.start,
+        end: call.end,
+        attributes: Vec::new(),
+        error: None,
+        origin: Origin::Measured,
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+const fn is_gateway(phase: Phase) -> bool {
+    matches!(phase, Phase::Receive | Phase::Emit)
+}
+
+/// Why the call failed in words, and as a short type.
+fn failure(call: &Call, status: u16) -> Option<(String, String)> {
+    match &call.ending {
+        Ending::Open | Ending::Answered => None,
+        Ending::HungUp => {
+            Some(("the client went away before the answer".to_owned(), "hung_up".to_owned()))
+        }
+        Ending::Failed(why) => {
+            let kind = if status >= 400 { status.to_string() } else { "failed".to_owned() };
+            Some((why.clone(), kind))
+        }
+    }
+}
+
+fn server_span(call: &Call, exchange: &Exchange) -> Span {
+    let mut attributes = vec![
+        attribute(names::HTTP_METHOD, "POST"),
+        attribute(names::HTTP_ROUTE, exchange.route.clone()),
+        attribute(names::URL_PATH, exchange.path.clone()),
+        attribute(names::HTTP_STATUS, u64::from(exchange.status)),
+        attribute(names::RUN_ID, exchange.run_id.clone()),
+    ];
+    let failure = failure(call, exchange.status);
+    attributes.extend(failure.clone().map(|(_, kind)| attribute(names::ERROR_TYPE, kind)));
+    Span {
+        parent_id: exchange.parent_id,
+        kind: SpanKind::Server,
+        attributes,
+        error: failure.map(|(why, _)| why),
+        ..bare_span(call, call.span_id, format!("POST {}", exchange.route).into())
+    }
+}
+
+/// From the first to the last work of the engine; the whole call where an answer is all that is known of it.
+fn model_interval(call: &Call, timeline: &Timeline) -> Option<(Stamp, Option<Stamp>, Origin)> {
+    let work = timeline.entries().iter().filter(|entry| !is_gateway(entry.phase));
+    let work = work.map(|entry| (entry.start, entry.end));
+    let rounds = timeline.rounds().iter().map(|round| (round.start, round.end));
+    let joined = work.chain(rounds).reduce(|all, next| (all.0.min(next.0), all.1.max(next.1)));
+    match joined {
+        Some((start, end)) => Some((start, Some(end), Origin::Measured)),
+        None if call.output_tokens > 0 => Some((call.start, call.end, Origin::Inferred)),
+        None => None,
+    }
+}
+
+fn model_span(call: &Call, exchange: &Exchange, span_id: SpanId) -> Span {
+    let engine = call.upstream == ENGINE;
+    let provider = if engine { names::PROVIDER.into() } else { call.upstream.clone().into() };
+    let operation = exchange.operation.name();
+    let reasons = exchange.finish_reasons.iter().cloned().map(Value::from).collect();
+    let mut attributes = vec![
+        attribute(names::OPERATION_NAME, operation),
+        (names::PROVIDER_NAME.into(), Value::Text(provider)),
+        attribute(names::REQUEST_MODEL, exchange.requested_model.clone()),
+        attribute(names::RESPONSE_MODEL, call.model.clone()),
+        attribute(names::INPUT_TOKENS, call.input_tokens),
+        attribute(names::OUTPUT_TOKENS, call.output_tokens),
+        attribute(names::CACHED_TOKENS, call.cached_tokens),
+        (names::FINISH_REASONS.into(), Value::List(reasons)),
+        attribute(names::RUN_ID, exchange.run_id.clone()),
+    ];
+    let to_first = call.first_token.map(|first| seconds(first.since(call.start)));
+    attributes.extend(to_first.map(|wait| attribute(names::TIME_TO_FIRST_CHUNK, wait)));
+    attributes.extend(call.speculation.as_ref().map(speculation_attributes).unwrap_or_default());
+    let failure = failure(call, exchange.status);
+    attributes.extend(failure.clone().map(|(_, kind)| attribute(names::ERROR_TYPE, kind)));
+    Span {
+        parent_id: Some(call.span_id),
+        kind: if engine { SpanKind::Internal } else { SpanKind::Client },
+        attributes,
+        error: failure.map(|(why, _)| why),
+        ..bare_span(call, span_id, titled(operation, &exchange.requested_model))
+    }
+}
+
+fn speculation_attributes(counts: &Speculation) -> Vec<(Text, Value)> {
+    let by_position = counts.accepted_by_position.iter().map(|&count| count.into()).collect();
+    let mut attributes = vec![
+        attribute(names::DRAFTED, counts.drafted),
+        attribute(names::ACCEPTED, counts.accepted),
+        attribute(names::ROUNDS, counts.rounds),
+        attribute(names::DRAFT_LENGTH, u64::from(counts.draft_length)),
+        (names::ACCEPTED_BY_POSITION.into(), Value::List(by_position)),
+    ];
+    let rate = counts.acceptance_rate().map(|rate| attribute(names::ACCEPTANCE_RATE, rate));
+    let length = counts.acceptance_length().map(|mean| attribute(names::ACCEPTANCE_LENGTH, mean));
+    attributes.extend(rate.into_iter().chain(length));
+    attributes
+}
+
+fn round_span(call: &Call, parent: SpanId, span_id: SpanId, round: &Round) -> Span {
+    Span {
+        parent_id: Some(parent),
+        start: round.start,
+        end: Some(round.end),
+        attributes: vec![
+            attribute(names::DRAFTED, u64::from(round.drafted)),
+            attribute(names::ACCEPTED, u64::from(round.accepted)),
+        ],
+        ..bare_span(call, span_id, names::ROUND.into())
+    }
+}
+
+fn phase_span(call: &Call, parent: SpanId, span_id: SpanId, entry: &Entry) -> Span {
+    let name = entry.phase.name();
+    let mut attributes = vec![attribute(names::PHASE, name)];
+    if entry.timing == Timing::Estimated {
+        attributes.push(attribute(names::TIMING, "estimated"));
+    }
+    Span {
+        parent_id: Some(parent),
+        start: entry.start,
+        end: Some(entry.end),
+        attributes,
+        ..bare_span(call, span_id, name.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;
