@@ -90,8 +90,8 @@ fn hash_message(sha: &mut Sha256, message: &Value) {
     hash_text(sha, role(message));
     hash_content(sha, message.get("content").unwrap_or(&Value::Null));
     hash_text(sha, text(message, "tool_call_id"));
-    let calls = message.get("tool_calls").and_then(Value::as_array);
-    for call in calls.into_iter().flatten() {
+    let calls = message.get("tool_calls").filter(|_| role(message) == "assistant");
+    for call in calls.and_then(Value::as_array).into_iter().flatten() {
         let function = call.get("function").unwrap_or(&Value::Null);
         hash_text(sha, text(call, "id"));
         hash_text(sha, text(function, "name"));
@@ -167,8 +167,8 @@ fn write_canonical(out: &mut String, value: &Value) {
             out.push(']');
         }
         Value::Number(number) => match number.as_f64() {
-            // Up to 2^53 every whole number is exact in both forms.
-            Some(float) if float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => {
+            // Below 2^53 every whole number is exact in both forms.
+            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 => {
                 // Adding zero makes the negative zero positive. Writing to a string cannot fail.
                 let _ = write!(out, "{:.0}", float + 0.0);
             }
@@ -188,4 +188,129 @@ fn write_string(out: &mut String, text: &str) {
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn asked() -> Vec<Value> {
+        vec![
+            json!({"role": "system", "content": "be brief"}),
+            json!({"role": "user", "content": "find it"}),
+            json!({"role": "assistant", "content": null, "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "find", "arguments": r#"{"q": "it", "n": 1}"#}}
+            ]}),
+            json!({"role": "tool", "tool_call_id": "c1", "content": "found"}),
+        ]
+    }
+
+    #[test]
+    fn a_request_continues_the_one_whose_answer_it_holds() {
+        let turn = asked();
+        let first = chain(&turn[..2]);
+        let answered = link_answer(first[1], &turn[2]);
+        assert_eq!(chain(&turn)[2], answered);
+        assert_eq!(first, chain(&turn)[..2]);
+    }
+
+    #[test]
+    fn what_clients_change_on_the_way_does_not_matter() {
+        let changed = [
+            (
+                0,
+                json!({"content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}], "role": "developer"}),
+            ),
+            (1, json!({"role": "user", "content": " find it\n", "name": "kim"})),
+            (
+                2,
+                json!({"role": "assistant", "refusal": null, "reasoning": "hm", "tool_calls": [
+                    {"function": {"arguments": {"n": 1.0, "q": "it"}, "name": "find"}, "id": "c1", "index": 0}
+                ]}),
+            ),
+            (
+                2,
+                json!({"role": "assistant", "content": "", "tool_calls": [
+                    {"id": "c1", "function": {"name": "find", "arguments": "{ \"n\":1,\n\"q\":\"\\u0069t\" }"}}
+                ]}),
+            ),
+            (
+                3,
+                json!({"role": "tool", "tool_call_id": "c1", "name": "find", "content": [{"type": "text", "text": "found"}]}),
+            ),
+        ];
+        for (index, message) in changed {
+            let mut messages = asked();
+            messages[index] = message;
+            assert_eq!(chain(&messages), chain(&asked()), "{}", messages[index]);
+        }
+    }
+
+    #[test]
+    fn what_was_said_does_matter() {
+        let changed = [
+            (0, json!({"role": "user", "content": "be brief"})),
+            (1, json!({"role": "user", "content": "find  it"})),
+            (
+                1,
+                json!({"role": "user", "content": [{"type": "text", "text": "find it"}, {"type": "image_url", "image_url": {"url": "x"}}]}),
+            ),
+            (
+                2,
+                json!({"role": "assistant", "content": "x", "tool_calls": asked()[2]["tool_calls"]}),
+            ),
+            (2, json!({"role": "assistant", "content": null})),
+            (
+                2,
+                json!({"role": "assistant", "tool_calls": [{"id": "c2", "function": {"name": "find", "arguments": "{\"q\": \"it\", \"n\": 1}"}}]}),
+            ),
+            (
+                2,
+                json!({"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "find", "arguments": "{\"q\": \"it\", \"n\": 2}"}}]}),
+            ),
+            (
+                2,
+                json!({"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "find", "arguments": "{\"q\": \"it\", \"n\": 1"}}]}),
+            ),
+            (3, json!({"role": "tool", "tool_call_id": "c2", "content": "found"})),
+        ];
+        for (index, message) in changed {
+            let mut messages = asked();
+            messages[index] = message;
+            let (links, original) = (chain(&messages), chain(&asked()));
+            assert_eq!(links[..index], original[..index]);
+            for later in index..links.len() {
+                assert_ne!(links[later], original[later], "{}", messages[index]);
+            }
+        }
+    }
+
+    #[test]
+    fn large_whole_numbers_stay_apart() {
+        let with = |number: u64| json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"n": number}}}]});
+        assert_ne!(Link::START.then(&with(1 << 53)), Link::START.then(&with((1 << 53) + 1)));
+    }
+
+    /// A chain that is stored has to be found again by every later version.
+    #[test]
+    fn links_never_change() {
+        assert_eq!(chain(&asked())[3].to_string(), "451dc7b8e58dbfdc339fb97d40075494");
+        assert_eq!(Link::START.to_string(), "0".repeat(32));
+    }
+
+    #[test]
+    fn results_are_those_behind_the_last_answer() {
+        let mut messages = asked();
+        assert_eq!(tool_results(&messages), ["c1"]);
+        assert!(!ends_with_user(&messages));
+        messages.push(json!({"role": "assistant", "content": "done"}));
+        messages.push(json!({"role": "user", "content": "again"}));
+        assert_eq!(tool_results(&messages), Vec::<&str>::new());
+        assert!(ends_with_user(&messages));
+        messages.push(json!({"role": "tool", "tool_call_id": "c2"}));
+        messages.push(json!({"role": "tool"}));
+        assert_eq!(tool_results(&messages), ["c2"]);
+        assert!(chain(&[]).is_empty() && !ends_with_user(&[]));
+    }
 }

@@ -21,7 +21,7 @@ pub enum Error {
     /// A field's value is not accepted.
     #[error("{message}")]
     Field {
-        /// The field, such as `messages[2].content`.
+        /// The field, such as `messages[2].content`; empty for the body itself.
         param: String,
         /// What is wrong and what is accepted.
         message: String,
@@ -141,9 +141,8 @@ impl Error {
     /// `error.param`.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Field { param, .. } => Some(param),
+            Self::Field { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
             Self::UnknownModel { .. } => Some("model"),
-            Self::TooLong { .. } => Some("messages"),
             _ => None,
         }
     }

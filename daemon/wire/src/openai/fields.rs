@@ -111,11 +111,9 @@ pub(super) fn must_be(name: &str, accepted: &str, got: &Value) -> Error {
 
 /// The value when it is short, what kind of value it is otherwise.
 pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) if text.len() <= 40 => value.to_string(),
-        other => kind(other).to_owned(),
-    }
+    const SHORT_BYTES: usize = 60;
+    let text = value.to_string();
+    if text.len() <= SHORT_BYTES { text } else { kind(value).to_owned() }
 }
 
 pub(super) const fn kind(value: &Value) -> &'static str {

@@ -157,3 +157,60 @@ pub(crate) fn refused(error: &Value) -> Error {
     let message = text("message").or_else(|| error.as_str().map(str::to_owned));
     Error::Refused { message: message.unwrap_or_else(|| error.to_string()), code: text("code") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_calls_are_joined_by_their_index() {
+        let mut answer = Answer::default();
+        let deltas = [
+            r#"{"index":1,"id":"b","function":{"name":"two","arguments":""}}"#,
+            r#"{"index":0,"id":"a","function":{"name":"one","arguments":"{\"x\""}}"#,
+            r#"{"index":1,"function":{"arguments":"{}"}}"#,
+            r#"{"index":0,"id":"a","function":{"arguments":":1}"}}"#,
+        ];
+        for delta in deltas {
+            let chunk = format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{delta}]}}}}]}}"#);
+            answer.push(&chunk).unwrap();
+        }
+        let call = |id: &str, name: &str, arguments: &str| ToolCall {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        assert_eq!(answer.tool_calls, [call("a", "one", r#"{"x":1}"#), call("b", "two", "{}")]);
+        assert_eq!(answer.message()["content"], Value::Null);
+        assert!(!answer.done && answer.finish_reason.is_none());
+        answer.push(" [DONE]").unwrap();
+        assert!(answer.done);
+    }
+
+    #[test]
+    fn other_servers_forms_are_read() {
+        let body = br#"{"choices": [{"index": 1, "message": {"content": "no"}}, {"message": {"role": "assistant",
+            "reasoning_content": "hm", "content": "yes", "tool_calls": [
+                {"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}, {"id": "b", "function": {"name": "g"}}
+            ]}, "finish_reason": "content_filter"}], "usage": {"prompt_tokens": 3}, "timings": {"prompt_n": 3}}"#;
+        let answer = Answer::parse(body).unwrap();
+        assert_eq!((answer.content.as_str(), answer.reasoning.as_str()), ("yes", "hm"));
+        assert_eq!(answer.finish_reason.as_deref(), Some("content_filter"));
+        assert_eq!(answer.tool_calls[0].arguments, r#"{"x":1}"#);
+        assert_eq!(answer.tool_calls[1].name, "g");
+        assert_eq!(answer.usage.map(|usage| usage.prompt_tokens), Some(3));
+        assert!(answer.timings.is_some() && answer.metrics.is_none() && answer.done);
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        let why = |body: &str| Answer::parse(body.as_bytes()).unwrap_err().to_string();
+        assert!(why("<html>").contains("not JSON (line 1, column 1"));
+        assert!(why("{}").contains("has `choices`"));
+        assert!(why("[]").contains("has `choices`"));
+        assert!(why(r#"{"error": {"message": "too much", "code": "x"}}"#).ends_with("too much"));
+        assert!(why(r#"{"error": "too much"}"#).ends_with("too much"));
+        let mut answer = Answer::default();
+        assert!(matches!(answer.push(r#"{"error": {}}"#), Err(Error::Refused { .. })));
+    }
+}

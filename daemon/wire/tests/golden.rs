@@ -1,0 +1,241 @@
+//! What goes in and out, byte for byte, against files under `golden/`: the forms that clients depend on.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use dwell_probes::speculation::Speculation;
+use dwell_wire::extension::{Extension, Work};
+use dwell_wire::openai::{
+    self, Error, FinishReason, Head, Model, Sampling, ToolCall, Usage, chat, completions,
+};
+use serde_json::{Value, json};
+
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn cases(name: &str) -> Vec<Value> {
+    serde_json::from_str(&golden(name)).expect("a golden file is a list of cases")
+}
+
+/// Compares JSON with a file that holds it in lines, the order of the fields included.
+#[track_caller]
+fn assert_json(bytes: &[u8], file: &str) {
+    let value: Value = serde_json::from_slice(bytes).expect("a body is JSON");
+    let lines = serde_json::to_string_pretty(&value).unwrap();
+    assert_eq!(lines, golden(file).trim_end(), "{file}");
+}
+
+#[track_caller]
+fn assert_stream(events: &[Vec<u8>], file: &str) {
+    assert_eq!(String::from_utf8(events.concat()).unwrap(), golden(file), "{file}");
+}
+
+fn sampling(sampling: &Sampling) -> Value {
+    json!({
+        "max_tokens": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
+        "top_k": sampling.top_k, "seed": sampling.seed, "stop": sampling.stop,
+        "num_draft_tokens": sampling.num_draft_tokens,
+    })
+}
+
+#[test]
+fn chat_requests_are_read() {
+    for case in cases("chat_requests.json") {
+        let request = chat::Request::parse(case["body"].to_string().as_bytes());
+        let request = request.unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
+        let read = json!({
+            "model": request.model, "messages": request.messages, "tools": request.tools,
+            "stream": request.stream, "include_usage": request.include_usage,
+            "chat_template_kwargs": request.chat_template_kwargs, "sampling": sampling(&request.sampling),
+        });
+        assert_eq!(read, case["reads"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn completion_requests_are_read() {
+    for case in cases("completion_requests.json") {
+        let request = completions::Request::parse(case["body"].to_string().as_bytes());
+        let request = request.unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
+        let read = json!({
+            "model": request.model, "prompt": request.prompt, "stream": request.stream,
+            "include_usage": request.include_usage, "sampling": sampling(&request.sampling),
+        });
+        assert_eq!(read, case["reads"], "{}", case["name"]);
+    }
+}
+
+/// The cases say what differs from a request that is accepted, so that each has one fault only.
+#[test]
+fn refusals_name_the_field_and_what_it_may_hold() {
+    let mut told = Vec::new();
+    for case in cases("refusals.json") {
+        let chat = case["route"] == "chat";
+        let body = match &case["body"] {
+            Value::String(text) => text.clone(),
+            changes => {
+                let mut body = if chat {
+                    json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+                } else {
+                    json!({"model": "m", "prompt": "hi"})
+                };
+                for (name, value) in changes.as_object().unwrap() {
+                    body[name] = value.clone();
+                }
+                body.to_string()
+            }
+        };
+        let refusal = if chat {
+            chat::Request::parse(body.as_bytes()).err()
+        } else {
+            completions::Request::parse(body.as_bytes()).err()
+        };
+        let refusal = refusal.unwrap_or_else(|| panic!("accepted: {body}"));
+        assert_eq!(refusal.status(), 400, "{body}");
+        let answer: Value = serde_json::from_slice(&refusal.to_json()).unwrap();
+        told.push(json!({"route": case["route"], "body": case["body"], "error": answer["error"]}));
+    }
+    let told: Vec<String> = told.iter().map(Value::to_string).collect();
+    let expected: Vec<String> = cases("refusals.json").iter().map(Value::to_string).collect();
+    assert_eq!(told.join("\n"), expected.join("\n"));
+}
+
+#[test]
+fn the_other_errors_have_openais_form() {
+    let text = str::to_owned;
+    let errors = [
+        Error::UnknownModel { model: text("x"), available: text("a, b") },
+        Error::TooLong { prompt_tokens: 9000, context_tokens: 8192 },
+        Error::BodyTooLarge { limit_bytes: 1024 },
+        Error::Busy { waiting: 16, retry_after_s: 3 },
+        Error::Unauthorized,
+        Error::ShuttingDown,
+        Error::Internal { message: text("the engine has stopped") },
+        Error::NoRoute { path: text("/v2/x") },
+        Error::Method { method: text("GET"), path: text("/v1/completions"), allowed: "POST" },
+    ];
+    let told: Vec<Value> = errors
+        .iter()
+        .map(|error| {
+            let mut told = json!({"status": error.status()});
+            if let Some(seconds) = error.retry_after_s() {
+                told["retry_after_s"] = seconds.into();
+            }
+            if let Some(allowed) = error.allow() {
+                told["allow"] = allowed.into();
+            }
+            let body: Value = serde_json::from_slice(&error.to_json()).unwrap();
+            told["error"] = body["error"].clone();
+            told
+        })
+        .collect();
+    assert_json(json!(told).to_string().as_bytes(), "errors.json");
+}
+
+fn head(id: &str) -> Head {
+    Head { id: id.to_owned(), created_s: 1_790_000_000, model: "tiny \"quoted\"".to_owned() }
+}
+
+fn call(id: &str, arguments: &str) -> ToolCall {
+    ToolCall { id: id.to_owned(), name: "find".to_owned(), arguments: arguments.to_owned() }
+}
+
+const USAGE: Usage = Usage { prompt_tokens: 30, completion_tokens: 11, cached_tokens: 10 };
+
+fn extension() -> Extension {
+    let mut speculation = Speculation { draft_length: 3, ..Speculation::default() };
+    for (drafted, accepted) in [(3, 3), (3, 1), (2, 2), (3, 0)] {
+        speculation.count(drafted, accepted);
+    }
+    speculation.predicted_speedup = Some(1.5);
+    Extension::from(&Work {
+        prompt_tokens: USAGE.prompt_tokens,
+        cached_tokens: USAGE.cached_tokens,
+        output_tokens: USAGE.completion_tokens,
+        queue_ns: 2_000_000,
+        prompt_ns: 40_000_000,
+        predicted_ns: 110_000_000,
+        speculation: Some(speculation),
+        draft_ns: Some(20_000_000),
+        verify_ns: None,
+    })
+}
+
+#[test]
+fn whole_answers() {
+    let (head, extension) = (head("chatcmpl-1"), extension());
+    let calls = [call("call_1", r#"{"q": "a b"}"#), call("call_2", "{}")];
+    let response = chat::Response {
+        head: &head,
+        content: "",
+        tool_calls: &calls,
+        finish_reason: FinishReason::ToolCalls,
+        usage: USAGE,
+        extension: Some(&extension),
+    };
+    assert_json(&response.to_json(), "chat_tool_calls.json");
+    let response = chat::Response {
+        content: "Say \"hi\"\n\u{1F600}",
+        tool_calls: &[],
+        finish_reason: FinishReason::Stop,
+        extension: None,
+        ..response
+    };
+    assert_json(&response.to_json(), "chat_text.json");
+    let response = completions::Response {
+        head: &self::head("cmpl-1"),
+        text: "x):",
+        finish_reason: FinishReason::Length,
+        usage: USAGE,
+        extension: Some(&extension),
+    };
+    assert_json(&response.to_json(), "completion.json");
+}
+
+#[test]
+fn streams() {
+    let head = head("chatcmpl-1");
+    let stream = chat::Stream::new(&head, true);
+    let events = [
+        stream.role(),
+        dwell_wire::sse::comment("keepalive 10/30"),
+        stream.content("Say \"hi\"\n"),
+        stream.content("\u{1F600}"),
+        stream.tool_call(0, &call("call_1", r#"{"q": "a b"}"#)),
+        stream.tool_call(1, &call("call_2", "{}")),
+        stream.end(FinishReason::ToolCalls, &USAGE, Some(&extension())),
+    ];
+    assert_stream(&events, "chat_stream_with_usage.txt");
+
+    let stream = chat::Stream::new(&head, false);
+    let events = [
+        stream.role(),
+        stream.content("hi"),
+        stream.end(FinishReason::Stop, &USAGE, Some(&extension())),
+    ];
+    assert_stream(&events, "chat_stream.txt");
+
+    let failed = Error::Internal { message: "the engine has stopped".to_owned() };
+    let events = [stream.role(), chat::Stream::error(&failed)];
+    assert_stream(&events, "chat_stream_error.txt");
+
+    for (include_usage, file) in
+        [(true, "completion_stream_with_usage.txt"), (false, "completion_stream.txt")]
+    {
+        let stream = completions::Stream::new(&self::head("cmpl-1"), include_usage);
+        let end = stream.end(FinishReason::Length, &USAGE, Some(&extension()));
+        assert_stream(&[stream.text("x"), stream.text("):"), end], file);
+    }
+}
+
+#[test]
+fn the_models_list() {
+    let models = [
+        Model { id: "a", created_s: 1_790_000_000, context_tokens: Some(4096) },
+        Model { id: "b", created_s: 1_790_000_000, context_tokens: None },
+    ];
+    assert_json(&openai::models_json(&models), "models.json");
+}
