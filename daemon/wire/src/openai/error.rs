@@ -143,6 +143,8 @@ impl Error {
         match self {
             Self::Field { param, .. } => Some(param.as_str()).filter(|param| !param.is_empty()),
             Self::UnknownModel { .. } => Some("model"),
+            // OpenAI's word for it, whatever the route calls its prompt.
+            Self::TooLong { .. } => Some("messages"),
             _ => None,
         }
     }
