@@ -1,0 +1,136 @@
+//! Spans out, by OTLP, to wherever the standard `OTEL_*` variables point. Nobody waits for it: what an endpoint does not take in
+//! time is dropped and counted. Which spans there are is the ledger's business.
+//!
+//! Read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`,
+//! `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`. Read by the crate
+//! `opentelemetry-otlp` itself: `..._HEADERS`, `..._TIMEOUT`, `..._COMPRESSION`, `..._INSECURE`.
+
+mod data;
+mod destination;
+mod pump;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::trace::SpanExporter as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::ledger::{Handle, Record};
+use destination::Destination;
+use pump::{Dropped, Pump};
+
+/// Records that may wait for the exporter's task, which only sorts them into a queue of spans.
+const RECORDS: usize = 1024;
+
+/// Why spans cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The endpoint is not an address.
+    #[error(
+        "{variable} is `{value}`, which is not an address ({reason}); give one like http://127.0.0.1:4318"
+    )]
+    Endpoint {
+        /// The variable that holds it.
+        variable: &'static str,
+        /// What it holds.
+        value: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// The exporter's own settings contradict each other.
+    #[error("spans cannot be exported: {0}; check the OTEL_EXPORTER_OTLP_ variables")]
+    Build(#[from] ExporterBuildError),
+}
+
+/// The longest that a span waits for others to be sent with.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Under what name dropped spans are counted.
+const DROPPED: &str = "export";
+
+/// Sends spans on while it lives.
+pub struct Exporter {
+    /// Where the ledger puts its records.
+    pub sender: mpsc::Sender<Record>,
+    endpoint: String,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    unsent: Arc<AtomicU64>,
+    dropped: Dropped,
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Exporter").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Exporter {
+    /// An exporter as the variables say; `None` when they name no endpoint, switch it off, or point at `own`, the address that
+    /// we listen on: spans would come back for ever. Must be called within a Tokio runtime.
+    pub fn from_env(
+        env: &dyn Fn(&str) -> Option<String>,
+        own: SocketAddr,
+        ledger: Handle,
+    ) -> Result<Option<Self>, Error> {
+        let Some(destination) = Destination::from_env(env)? else { return Ok(None) };
+        if destination.is(own) {
+            tracing::warn!(
+                endpoint = destination.endpoint,
+                "the OTLP endpoint is dwell's own address; spans are not exported, since they would come back"
+            );
+            return Ok(None);
+        }
+        let builder = SpanExporter::builder();
+        let endpoint = destination.endpoint.clone();
+        let mut exporter = match destination.protocol {
+            Protocol::Grpc => builder.with_tonic().with_endpoint(&endpoint).build()?,
+            protocol => builder.with_http().with_protocol(protocol).with_endpoint(&endpoint).build()?,
+        };
+        exporter.set_resource(&destination.resource);
+        let dropped = Arc::new(move |n| ledger.count_dropped(DROPPED, n));
+        Ok(Some(Self::start(exporter, endpoint, dropped, PATIENCE)))
+    }
+
+    fn start<E: opentelemetry_sdk::trace::SpanExporter + 'static>(
+        exporter: E,
+        endpoint: String,
+        dropped: Dropped,
+        patience: Duration,
+    ) -> Self {
+        let (sender, records) = mpsc::channel(RECORDS);
+        let (stop, stopped) = oneshot::channel();
+        let unsent = Arc::<AtomicU64>::default();
+        let pump = Pump::new(exporter, endpoint.clone(), unsent.clone(), dropped.clone(), patience);
+        let task = tokio::spawn(pump.run(records, stopped));
+        Self { sender, endpoint, stop, task, unsent, dropped }
+    }
+
+    /// Where spans go.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Sends what is queued, for at most `deadline`; the rest is dropped and counted.
+    pub async fn shutdown(mut self, deadline: Duration) {
+        // An error says that the task has ended, which is what was asked for.
+        let _ended = self.stop.send(());
+        if tokio::time::timeout(deadline, &mut self.task).await.is_err() {
+            self.task.abort();
+            // Aborted tasks end at their next await; only then does the count stand still.
+            let _aborted = self.task.await;
+        }
+        let left = self.unsent.swap(0, Ordering::Relaxed);
+        if left > 0 {
+            tracing::warn!(endpoint = self.endpoint, spans = left, "spans were not sent in time");
+            (self.dropped)(left);
+        }
+    }
+}

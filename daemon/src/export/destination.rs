@@ -1,0 +1,216 @@
+//! Where spans go and on whose behalf, read from the standard variables.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::Uri;
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::Protocol;
+use opentelemetry_sdk::Resource;
+
+use super::Error;
+
+/// What the variables say.
+#[derive(Debug)]
+pub(super) struct Destination {
+    /// The address that requests are made to.
+    pub(super) endpoint: String,
+    /// How spans are sent.
+    pub(super) protocol: Protocol,
+    /// On whose behalf.
+    pub(super) resource: Resource,
+    host: String,
+    port: u16,
+}
+
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Destination {
+    /// `None` when no endpoint is named or export is switched off.
+    pub(super) fn from_env(env: Env<'_>) -> Result<Option<Self>, Error> {
+        // The specification: an empty variable counts as one that is not set.
+        let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let disabled = env("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        let exporter = env("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".to_owned());
+        if disabled || !exporter.split(',').any(|name| name.trim() == "otlp") {
+            return Ok(None);
+        }
+        let protocol = protocol(&env);
+        let named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+            .into_iter()
+            .find_map(|name| Some((name, env(name)?)));
+        let Some((variable, value)) = named else { return Ok(None) };
+        let refuse = |reason: String| Error::Endpoint { variable, value: value.clone(), reason };
+        let (host, port) = host_and_port(&value).map_err(refuse)?;
+        let is_base = variable == "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let endpoint = if is_base && !matches!(protocol, Protocol::Grpc) {
+            format!("{}/v1/traces", value.trim_end_matches('/'))
+        } else {
+            value.clone()
+        };
+        Ok(Some(Self { endpoint, protocol, resource: resource(&env), host, port }))
+    }
+
+    /// Whether that is the address `own`, which we listen on.
+    pub(super) fn is(&self, own: SocketAddr) -> bool {
+        let here = match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) if ip.is_loopback() || ip.is_unspecified() => {
+                own.ip().is_loopback() || own.ip().is_unspecified()
+            }
+            Ok(ip) => ip == own.ip(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        };
+        here && self.port == own.port()
+    }
+}
+
+fn protocol(env: &dyn Fn(&str) -> Option<String>) -> Protocol {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+    for (name, value) in names.into_iter().filter_map(|name| Some((name, env(name)?))) {
+        match value.to_ascii_lowercase().as_str() {
+            "grpc" => return Protocol::Grpc,
+            "http/protobuf" => return Protocol::HttpBinary,
+            "http/json" => return Protocol::HttpJson,
+            _ => tracing::warn!("{name} is `{value}`; known are http/protobuf, http/json and grpc"),
+        }
+    }
+    Protocol::HttpBinary
+}
+
+fn host_and_port(endpoint: &str) -> Result<(String, u16), String> {
+    // The specification lets gRPC endpoints leave out the scheme.
+    let has_scheme = endpoint.contains("://");
+    let full = if has_scheme { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    let uri: Uri = full.parse().map_err(|error| format!("{error}"))?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or("it names no host")?;
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
+}
+
+/// The specification's order: `OTEL_SERVICE_NAME` before `OTEL_RESOURCE_ATTRIBUTES` before what we know ourselves.
+fn resource(env: &dyn Fn(&str) -> Option<String>) -> Resource {
+    let mut attributes = vec![
+        KeyValue::new("service.name", "dwell"),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+    ];
+    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        attributes.push(KeyValue::new("host.name", host.trim().to_owned()));
+    }
+    let told = env("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    for (name, value) in told.split(',').filter_map(|pair| pair.split_once('=')) {
+        let name = name.trim().to_owned();
+        if !name.is_empty() {
+            attributes.push(KeyValue::new(name, percent_decoded(value.trim())));
+        }
+    }
+    if let Some(name) = env("OTEL_SERVICE_NAME") {
+        attributes.push(KeyValue::new("service.name", name));
+    }
+    // Of several attributes with one name the last one holds.
+    Resource::builder_empty().with_attributes(attributes).build()
+}
+
+/// RFC 3986, section 2.1; what is not well-formed stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let pair = behind.get(..2).filter(|_| first == b'%');
+        let byte = pair
+            .filter(|pair| pair.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Destination>, Error> {
+        let env = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Destination::from_env(&env)
+    }
+
+    fn found(variables: &[(&str, &str)]) -> Destination {
+        read(variables).unwrap().unwrap()
+    }
+
+    const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+
+    #[test]
+    fn without_an_endpoint_there_is_nothing_to_do() {
+        assert!(read(&[]).unwrap().is_none());
+        assert!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]).unwrap().is_none());
+        assert!(read(&[BASE, ("OTEL_SDK_DISABLED", "True")]).unwrap().is_none());
+        assert!(read(&[BASE, ("OTEL_TRACES_EXPORTER", "none")]).unwrap().is_none());
+        assert!(read(&[BASE, ("OTEL_TRACES_EXPORTER", "console,otlp")]).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_path_is_added_to_the_base_address_only() {
+        assert_eq!(found(&[BASE]).endpoint, "http://collector:4318/v1/traces");
+        let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:9/x");
+        assert_eq!(found(&[BASE, own]).endpoint, "http://traces:9/x");
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        assert_eq!(found(&[BASE, grpc]).endpoint, BASE.1);
+    }
+
+    #[test]
+    fn the_protocol_for_traces_goes_before_the_general_one() {
+        let traces = |value| ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", value);
+        let general = |value| ("OTEL_EXPORTER_OTLP_PROTOCOL", value);
+        assert!(matches!(found(&[BASE]).protocol, Protocol::HttpBinary));
+        let both = found(&[BASE, traces("http/json"), general("grpc")]);
+        assert!(matches!(both.protocol, Protocol::HttpJson));
+        let misspelt = found(&[BASE, traces("grcp"), general("GRPC")]);
+        assert!(matches!(misspelt.protocol, Protocol::Grpc));
+    }
+
+    #[test]
+    fn our_own_address_is_recognised_by_all_its_names() {
+        let own: SocketAddr = "127.0.0.1:7070".parse().unwrap();
+        let is = |endpoint| found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).is(own);
+        for name in ["http://127.0.0.1:7070", "http://localhost:7070/", "http://[::1]:7070", "http://0.0.0.0:7070"] {
+            assert!(is(name), "{name}");
+        }
+        for name in ["http://127.0.0.1:4318", "http://collector:7070", "http://10.0.0.1:7070"] {
+            assert!(!is(name), "{name}");
+        }
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        assert!(found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:7070"), grpc]).is(own));
+    }
+
+    #[test]
+    fn a_bad_address_names_the_variable() {
+        let error = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://")]).unwrap_err().to_string();
+        assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT is `http://`"), "{error}");
+    }
+
+    #[test]
+    fn the_resource_says_on_whose_behalf() {
+        let resource = |variables: &[(&str, &str)]| {
+            let mut all = vec![BASE];
+            all.extend_from_slice(variables);
+            found(&all).resource
+        };
+        let text = |resource: &Resource, name: &'static str| {
+            resource.get(&name.into()).map(|value| value.to_string())
+        };
+        let plain = resource(&[]);
+        assert_eq!(text(&plain, "service.name").as_deref(), Some("dwell"));
+        assert_eq!(text(&plain, "service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert!(text(&plain, "service.instance.id").is_some());
+
+        let told = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a, team=x%20y%2c%zz ,=1,odd");
+        let named = resource(&[told]);
+        assert_eq!(text(&named, "service.name").as_deref(), Some("a"));
+        assert_eq!(text(&named, "team").as_deref(), Some("x y,%zz"));
+        let named = resource(&[told, ("OTEL_SERVICE_NAME", "b")]);
+        assert_eq!(text(&named, "service.name").as_deref(), Some("b"));
+    }
+}
