@@ -1,0 +1,38 @@
+//! What can be typed: the commands and their flags. What they mean is each command's business.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{bench, demo, run, runs, serve, where_};
+use crate::settings::StoreArgs;
+
+/// Where is the time going? A latency profiler for agents on language models.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// The folder that holds the store
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// More about what happens: -v, -vv; RUST_LOG is honoured too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the built-in agent on the built-in model pair and say where the time went
+    Demo(demo::DemoArgs),
+    /// Run a command like `time` does, and say where its agent's time went
+    Run(run::RunArgs),
+    /// Run the daemon: model API, engine, spans in and out
+    Serve(serve::ServeArgs),
+    /// Show the account of a run
+    Where(where_::WhereArgs),
+    /// List the latest runs
+    Runs(runs::RunsArgs),
+    /// Measure the engine: plain, speculative, and beside mlx_lm
+    Bench(bench::BenchArgs),
+}

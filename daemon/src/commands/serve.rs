@@ -1,0 +1,56 @@
+//! `dwell serve`: the daemon in the foreground, until Ctrl-C or a TERM signal.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::backend::load_backend;
+use crate::service::Service;
+use crate::settings::{EngineArgs, Settings, StoreArgs};
+
+/// The flags of `dwell serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, env = "DWELL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// Serves until told to stop.
+pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
+    // There are no keys yet, so nobody but this machine's users may ask.
+    anyhow::ensure!(
+        args.listen.ip().is_loopback(),
+        "--listen {}: dwell has no access control and listens on loopback addresses only, such as 127.0.0.1:7070",
+        args.listen
+    );
+    let settings = Settings::new(args.listen, store, &args.engine)?;
+    let backend = load_backend(&settings)?;
+    let models: Vec<String> = backend
+        .iter()
+        .flat_map(|backend| backend.models())
+        .map(|model| model.id.clone())
+        .collect();
+    let service = Service::start(&settings, backend).await?;
+    let address = service.addr;
+    let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
+    tracing::info!(%address, %models, store = %settings.data_dir.display(), "dwell serves; stop it with Ctrl-C");
+    tracing::info!("for agents: OPENAI_BASE_URL=http://{address}/v1 OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}");
+    told_to_stop().await?;
+    tracing::info!("stopping: letting requests finish, closing runs, flushing exporters");
+    service.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns at Ctrl-C, or when the system asks for the end.
+async fn told_to_stop() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

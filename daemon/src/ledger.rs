@@ -1,0 +1,13 @@
+//! The runs: one task owns them, everybody else sends it closed enums and reads immutable snapshots. It knows the measuring
+//! vocabulary and nothing of HTTP, SQLite or OTLP: what it concludes leaves through channels.
+
+mod book;
+mod event;
+mod handle;
+mod stitch;
+#[cfg(test)]
+mod tests;
+
+pub use book::Outlets;
+pub use event::{Arrival, Departure, Event, Record, RunDeclared, RunKeys, Snapshot};
+pub use handle::{Handle, Ledger, Running};

@@ -1,0 +1,486 @@
+//! The tables behind the ledger: what is known of each run, what follows from an event, and when a run is over. No clock of
+//! its own: times come with the events.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use dwell_probes::call::{Call, Ending};
+use dwell_probes::classify::{Class, classify};
+use dwell_probes::report::{RunReport, account_run, report};
+use dwell_probes::run::{Run, RunState};
+use dwell_probes::span::{Span, SpanId};
+use dwell_probes::time::Stamp;
+use dwell_probes::trace::Exchange;
+use dwell_probes::{infer, names, trace};
+use tokio::sync::mpsc;
+
+use super::event::{Arrival, Departure, Event, Record, RunDeclared};
+use super::stitch::{Place, Stitch, Tail};
+use crate::ids;
+
+/// Runs kept in memory; the store has the others.
+const RUNS: usize = 512;
+
+/// Runs shown in a snapshot.
+const SHOWN: usize = 50;
+
+/// Spans kept for one run. A run of 1,000 long speculative calls has fewer.
+const SPANS: usize = 200_000;
+
+/// A run that nobody declared is over when nothing was heard of it for this long: agents think for seconds, not minutes.
+const IDLE_NS: u64 = 60_000_000_000;
+
+/// A run whose tools still run may be silent for longer: builds and test suites take minutes.
+const IDLE_TOOLS_NS: u64 = 900_000_000_000;
+
+/// Where conclusions go. Sending never waits; what does not fit is counted.
+#[derive(Debug)]
+pub struct Outlets {
+    /// To the store: everything that must outlast the process.
+    pub store: mpsc::Sender<Record>,
+    /// To the exporter, when there is one: complete spans of our own.
+    pub export: Option<mpsc::Sender<Record>>,
+}
+
+/// What is known of one run.
+#[derive(Debug)]
+struct Entry {
+    run: Run,
+    /// Its end will be declared too.
+    declared: bool,
+    /// Its caller named it or its trace, so more calls may come.
+    keyed: bool,
+    calls: Vec<Arc<Call>>,
+    spans: Vec<Span>,
+    /// Calls under way.
+    open_calls: usize,
+    /// The last answer asked for tools.
+    awaits_tools: bool,
+    /// The latest evidence.
+    last: Stamp,
+    /// Spans and phases that were lost.
+    dropped: u64,
+    changed: bool,
+    shown: Option<Arc<RunReport>>,
+}
+
+impl Entry {
+    fn report(&self) -> RunReport {
+        report(&self.run, &self.calls(), &self.spans, self.dropped)
+    }
+
+    fn calls(&self) -> Vec<Call> {
+        self.calls.iter().map(|call| Call::clone(call)).collect()
+    }
+
+    /// Keeps spans as far as there is room, and counts the others.
+    fn keep(&mut self, spans: &[Span]) {
+        let room = SPANS.saturating_sub(self.spans.len()).min(spans.len());
+        self.spans.extend_from_slice(&spans[..room]);
+        self.dropped += (spans.len() - room) as u64;
+    }
+
+    fn heard_of(&mut self, at: Stamp) {
+        self.last = self.last.max(at);
+        self.changed = true;
+    }
+}
+
+/// All runs in memory.
+#[derive(Debug)]
+pub(super) struct Book {
+    entries: HashMap<String, Entry>,
+    stitch: Stitch,
+    /// The run of each call under way and the last link of its conversation.
+    open: HashMap<SpanId, String>,
+    outlets: Outlets,
+    unsent_to_store: u64,
+    unsent_to_export: u64,
+    changed: bool,
+}
+
+impl Book {
+    pub(super) fn new(outlets: Outlets) -> Self {
+        Self {
+            entries: HashMap::new(),
+            stitch: Stitch::default(),
+            open: HashMap::new(),
+            outlets,
+            unsent_to_store: 0,
+            unsent_to_export: 0,
+            changed: true,
+        }
+    }
+
+    /// Draws the conclusions from an event.
+    pub(super) fn take(&mut self, event: Event) {
+        self.changed = true;
+        match event {
+            Event::RunDeclared(declared) => self.declare(declared),
+            Event::RunEnded { id, ended } => self.finish(&id, Some(ended), RunState::Finished),
+            Event::Arrival(arrival) => self.arrive(*arrival),
+            Event::Departure(departure) => self.depart(*departure),
+            Event::Spans(spans) => self.hear(spans),
+        }
+    }
+
+    fn declare(&mut self, declared: RunDeclared) {
+        self.stitch.remember_trace(declared.trace_id, &declared.id);
+        let run = Run {
+            id: declared.id,
+            trace_id: declared.trace_id,
+            root_span_id: declared.root_span_id,
+            agent: Some(declared.agent),
+            name: declared.name,
+            conversation: None,
+            started: declared.started,
+            ended: None,
+            state: RunState::Open,
+        };
+        let entry = self.open_run(run, true);
+        entry.declared = true;
+        let run = Arc::new(entry.run.clone());
+        self.store(Record::Run(run));
+    }
+
+    /// The entry of the run with this id; made from `run` when there is none, opened again when it was over.
+    fn open_run(&mut self, run: Run, keyed: bool) -> &mut Entry {
+        self.make_room();
+        let started = run.started;
+        let entry = self.entries.entry(run.id.clone()).or_insert_with(|| Entry {
+            run,
+            declared: false,
+            keyed,
+            calls: Vec::new(),
+            spans: Vec::new(),
+            open_calls: 0,
+            awaits_tools: false,
+            last: started,
+            dropped: 0,
+            changed: true,
+            shown: None,
+        });
+        entry.run.started = entry.run.started.min(started);
+        entry.run.ended = None;
+        entry.run.state = RunState::Open;
+        entry.heard_of(started);
+        entry
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let place = self.stitch.place(&arrival.keys);
+        let run = self.run_for(place, &arrival);
+        if let Some((trace_id, _)) = arrival.keys.parent {
+            self.stitch.remember_trace(trace_id, &run.id);
+        }
+        let keyed = run_is_keyed(&arrival);
+        let entry = self.open_run(run, keyed);
+        let trace_id = arrival.keys.parent.map_or(entry.run.trace_id, |(trace_id, _)| trace_id);
+        let call = Arc::new(Call {
+            id: arrival.span_id.to_string(),
+            trace_id,
+            span_id: arrival.span_id,
+            parent_id: Some(
+                arrival.keys.parent.map_or(entry.run.root_span_id, |(_, span_id)| span_id),
+            ),
+            model: arrival.model,
+            upstream: arrival.upstream,
+            start: arrival.start,
+            end: None,
+            first_token: None,
+            input_tokens: 0,
+            output_tokens: 0,
+            cached_tokens: 0,
+            tools: Vec::new(),
+            tool_results: arrival.tool_results,
+            ending: Ending::Open,
+            speculation: None,
+        });
+        entry.calls.push(call.clone());
+        entry.open_calls += 1;
+        entry.awaits_tools = false;
+        let run = Arc::new(entry.run.clone());
+        self.open.insert(arrival.span_id, run.id.clone());
+        self.store(Record::Run(run.clone()));
+        self.store(Record::Call { run: run.id.clone(), call });
+    }
+
+    /// The facts of the run that a call belongs to, for the case that it is new.
+    fn run_for(&self, place: Place, arrival: &Arrival) -> Run {
+        let (id, trace_id, conversation) = match place {
+            Place::Named(name) => {
+                let trace_id = ids::trace_id_of(&name);
+                (name, trace_id, None)
+            }
+            Place::Traced(trace_id) => {
+                let known = self.stitch.run_of_trace(trace_id).map(str::to_owned);
+                (known.unwrap_or_else(|| trace_id.to_string()), trace_id, None)
+            }
+            Place::Continues(id) => {
+                let trace_id = ids::trace_id_of(&id);
+                (id, trace_id, None)
+            }
+            Place::New { conversation } => (self.new_id(), ids::trace_id(), conversation),
+        };
+        let first_link = || arrival.keys.links.first().map(|link| format!("conv-{link:016x}"));
+        Run {
+            root_span_id: ids::root_span_id_of(trace_id),
+            id,
+            trace_id,
+            agent: None,
+            name: None,
+            conversation: conversation.or_else(first_link),
+            started: arrival.start,
+            ended: None,
+            state: RunState::Open,
+        }
+    }
+
+    fn new_id(&self) -> String {
+        loop {
+            let id = ids::run_id();
+            if !self.entries.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    fn depart(&mut self, departure: Departure) {
+        let Some(id) = self.open.remove(&departure.span_id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(slot) = entry.calls.iter_mut().rev().find(|c| c.span_id == departure.span_id)
+        else {
+            return;
+        };
+        let mut call = Call::clone(slot);
+        call.end = Some(departure.end);
+        call.ending = departure.ending;
+        call.first_token = departure.timeline.first_token();
+        call.input_tokens = departure.input_tokens;
+        call.output_tokens = departure.output_tokens;
+        call.cached_tokens = departure.cached_tokens;
+        call.tools = departure.tools;
+        call.speculation = departure.speculation;
+        let exchange = Exchange {
+            run_id: id.clone(),
+            parent_id: call.parent_id,
+            ..departure.http
+        };
+        let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
+        let call = Arc::new(call);
+        *slot = call.clone();
+        entry.keep(&spans);
+        entry.dropped += u64::from(departure.timeline.dropped());
+        entry.open_calls = entry.open_calls.saturating_sub(1);
+        entry.awaits_tools = !call.tools.is_empty();
+        entry.heard_of(departure.end);
+        let answered = call.ending == Ending::Answered;
+        let over = !entry.declared && !entry.keyed && !entry.awaits_tools && entry.open_calls == 0;
+        if let (Some(link), true) = (departure.answer_link, answered) {
+            let conversation = entry.run.conversation.clone().unwrap_or_else(|| id.clone());
+            let asked_for_tools = entry.awaits_tools;
+            self.stitch
+                .remember_tail(link, Tail { run: id.clone(), conversation, asked_for_tools });
+        }
+        let spans: Arc<[Span]> = spans.into();
+        self.store(Record::Call { run: id.clone(), call });
+        self.store(Record::Spans { run: id.clone(), spans: spans.clone() });
+        self.export(Record::Spans { run: id.clone(), spans });
+        if over {
+            self.finish(&id, Some(departure.end), RunState::Finished);
+        }
+    }
+
+    /// Takes an agent's own spans. Those of an unknown trace open a run when there is an agent's span among them, since a
+    /// trace without agent or model calls is none of ours.
+    fn hear(&mut self, spans: Vec<Span>) {
+        let mut by_trace: HashMap<_, Vec<Span>> = HashMap::new();
+        for span in spans {
+            by_trace.entry(span.trace_id).or_default().push(span);
+        }
+        for (trace_id, spans) in by_trace {
+            let agent = spans.iter().find(|span| classify(span) == Class::Agent);
+            let id = match (self.stitch.run_of_trace(trace_id), agent) {
+                (Some(id), _) => id.to_owned(),
+                (None, Some(_)) => trace_id.to_string(),
+                (None, None) => continue,
+            };
+            self.stitch.remember_trace(trace_id, &id);
+            let start = spans.iter().map(|span| span.start).min().unwrap_or_default();
+            let end = spans.iter().filter_map(|span| span.end).max().unwrap_or(start);
+            let agent_name = agent
+                .map(|span| span.text(names::AGENT_NAME).unwrap_or(&span.name).to_owned());
+            let known = self.entries.contains_key(&id);
+            if !known {
+                let run = Run {
+                    id: id.clone(),
+                    trace_id,
+                    root_span_id: ids::root_span_id_of(trace_id),
+                    agent: None,
+                    name: None,
+                    conversation: None,
+                    started: start,
+                    ended: None,
+                    state: RunState::Open,
+                };
+                self.open_run(run, true);
+            }
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if !entry.declared {
+                // A declared run's bounds are the command's own; spans heard later cannot move them.
+                entry.run.started = entry.run.started.min(start);
+                if let Some(ended) = &mut entry.run.ended {
+                    *ended = (*ended).max(end);
+                }
+            }
+            if entry.run.agent.is_none() {
+                entry.run.agent = agent_name;
+            }
+            let held: HashSet<SpanId> = entry.spans.iter().map(|span| span.span_id).collect();
+            let new: Vec<Span> = spans.into_iter().filter(|s| !held.contains(&s.span_id)).collect();
+            entry.keep(&new);
+            entry.heard_of(end);
+            let run = Arc::new(entry.run.clone());
+            self.store(Record::Run(run));
+            self.store(Record::Spans { run: id, spans: new.into() });
+        }
+    }
+
+    /// Ends a run and sends its root span, with the account, and what was inferred.
+    fn finish(&mut self, id: &str, ended: Option<Stamp>, state: RunState) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if entry.run.state != RunState::Open {
+            return;
+        }
+        entry.run.ended = Some(ended.unwrap_or(entry.last).max(entry.run.started));
+        entry.run.state = state;
+        entry.changed = true;
+        let calls = entry.calls();
+        let mut spans = infer::inferred_spans(&entry.run, &calls, &entry.spans);
+        // An agent that reported its own root has one already.
+        let has_root = entry
+            .spans
+            .iter()
+            .any(|span| classify(span) == Class::Agent && span.trace_id == entry.run.trace_id);
+        if entry.declared || !has_root {
+            let account = account_run(&entry.run, &calls, &entry.spans);
+            spans.push(trace::root_span(&entry.run, &account));
+        }
+        let run = Arc::new(entry.run.clone());
+        self.store(Record::Run(run));
+        self.export(Record::Spans { run: id.to_owned(), spans: spans.into() });
+        self.changed = true;
+    }
+
+    /// Ends the runs of which nothing was heard for a while.
+    pub(super) fn close_idle(&mut self, now: Stamp) {
+        let idle: Vec<(String, RunState)> = self
+            .entries
+            .values()
+            .filter(|entry| {
+                let patience = if entry.awaits_tools { IDLE_TOOLS_NS } else { IDLE_NS };
+                entry.run.state == RunState::Open
+                    && !entry.declared
+                    && entry.open_calls == 0
+                    && now.since(entry.last) > patience
+            })
+            .map(|entry| (entry.run.id.clone(), state_when_silent(entry)))
+            .collect();
+        for (id, state) in idle {
+            self.finish(&id, None, state);
+        }
+    }
+
+    /// Ends every open run, because the daemon stops.
+    pub(super) fn close_all(&mut self) {
+        let open: Vec<(String, RunState)> = self
+            .entries
+            .values()
+            .filter(|entry| entry.run.state == RunState::Open)
+            .map(|entry| (entry.run.id.clone(), state_when_silent(entry)))
+            .collect();
+        for (id, state) in open {
+            self.finish(&id, None, state);
+        }
+    }
+
+    /// One run's report as of now.
+    pub(super) fn report(&self, id: &str) -> Option<RunReport> {
+        self.entries.get(id).map(Entry::report)
+    }
+
+    /// Calls under way.
+    pub(super) fn active_calls(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The latest runs' reports, newest first; `None` when nothing changed since the last time.
+    pub(super) fn changed_reports(&mut self) -> Option<Vec<Arc<RunReport>>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let mut latest: Vec<&mut Entry> = self.entries.values_mut().collect();
+        latest.sort_by(|a, b| (b.run.started, &b.run.id).cmp(&(a.run.started, &a.run.id)));
+        latest.truncate(SHOWN);
+        let reports = latest.into_iter().map(|entry| match &entry.shown {
+            Some(shown) if !entry.changed => shown.clone(),
+            _ => {
+                entry.changed = false;
+                entry.shown.insert(Arc::new(entry.report())).clone()
+            }
+        });
+        Some(reports.collect())
+    }
+
+    /// Records that the store's queue had no room for, since the last time.
+    pub(super) fn take_unsent_to_store(&mut self) -> u64 {
+        std::mem::take(&mut self.unsent_to_store)
+    }
+
+    /// Records that the exporter's queue had no room for, since the last time.
+    pub(super) fn take_unsent_to_export(&mut self) -> u64 {
+        std::mem::take(&mut self.unsent_to_export)
+    }
+
+    fn store(&mut self, record: Record) {
+        self.unsent_to_store += u64::from(self.outlets.store.try_send(record).is_err());
+    }
+
+    fn export(&mut self, record: Record) {
+        if let Some(export) = &self.outlets.export {
+            self.unsent_to_export += u64::from(export.try_send(record).is_err());
+        }
+    }
+
+    /// Lets the oldest finished run go when memory is full.
+    fn make_room(&mut self) {
+        if self.entries.len() < RUNS {
+            return;
+        }
+        let oldest = self
+            .entries
+            .values()
+            .filter(|entry| entry.run.state != RunState::Open)
+            .min_by_key(|entry| entry.last)
+            .map(|entry| entry.run.id.clone());
+        if let Some(id) = oldest {
+            self.entries.remove(&id);
+            self.stitch.forget(&id);
+        }
+    }
+}
+
+/// Whether more calls may come although the last answer was complete.
+fn run_is_keyed(arrival: &Arrival) -> bool {
+    let keys = &arrival.keys;
+    keys.run.is_some() || keys.parent.is_some() || keys.baggage.is_some()
+}
+
+/// What a run is called that has not declared its end: over, unless something was still expected.
+fn state_when_silent(entry: &Entry) -> RunState {
+    if entry.declared || entry.awaits_tools || entry.open_calls > 0 {
+        RunState::Unfinished
+    } else {
+        RunState::Finished
+    }
+}

@@ -1,0 +1,138 @@
+//! What the ledger is told, what it says, and what readers see: plain facts.
+
+use std::sync::Arc;
+
+use dwell_probes::call::{Call, Ending, ToolRequest};
+use dwell_probes::report::RunReport;
+use dwell_probes::run::Run;
+use dwell_probes::span::{Span, SpanId, TraceId};
+use dwell_probes::speculation::Speculation;
+use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
+use dwell_probes::trace::Exchange;
+
+/// What a request says about the run it belongs to, strongest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunKeys {
+    /// The header `x-dwell-run`, else the run in the path `/r/{run}/...`.
+    pub run: Option<String>,
+    /// From `traceparent`: the trace and the caller's span.
+    pub parent: Option<(TraceId, SpanId)>,
+    /// From baggage: `gen_ai.agent.call.id`, else `gen_ai.conversation.id`.
+    pub baggage: Option<String>,
+    /// The conversation's chain: one hash per message, each covering all messages up to it. Empty for raw prompts.
+    pub links: Vec<u64>,
+}
+
+/// A model request has arrived.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The id of its server span; names the call from here on.
+    pub span_id: SpanId,
+    /// When its first byte was seen.
+    pub start: Stamp,
+    /// The model asked for.
+    pub model: String,
+    /// Who is to answer: `engine`, or an upstream's name.
+    pub upstream: String,
+    /// Which run it may belong to.
+    pub keys: RunKeys,
+    /// Ids of the tool results that it brings.
+    pub tool_results: Vec<String>,
+}
+
+/// A model request has been answered, has failed or was given up.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    /// The id given with [`Arrival`].
+    pub span_id: SpanId,
+    /// When the last byte was handed over.
+    pub end: Stamp,
+    /// How it ended.
+    pub ending: Ending,
+    /// Prompt tokens, cached ones counted.
+    pub input_tokens: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+    /// Prompt tokens that the KV cache already held.
+    pub cached_tokens: u64,
+    /// Tools that the answer asked for.
+    pub tools: Vec<ToolRequest>,
+    /// The chain's hash when the answer is appended to the request's messages.
+    pub answer_link: Option<u64>,
+    /// Drafting, when there was any.
+    pub speculation: Option<Speculation>,
+    /// The phases.
+    pub timeline: Timeline,
+    /// The request as HTTP saw it; run and parent are the ledger's to fill in.
+    pub http: Exchange,
+}
+
+/// Somebody declares a run: `dwell run`, the built-in agent.
+#[derive(Clone, Debug)]
+pub struct RunDeclared {
+    /// The run's id, as used in `/r/{run}/...`.
+    pub id: String,
+    /// The trace that its spans carry.
+    pub trace_id: TraceId,
+    /// The id of its root span.
+    pub root_span_id: SpanId,
+    /// The agent's name.
+    pub agent: String,
+    /// What a person calls this run.
+    pub name: Option<String>,
+    /// When it began.
+    pub started: Stamp,
+}
+
+/// What the ledger is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A run begins.
+    RunDeclared(RunDeclared),
+    /// A declared run is over.
+    RunEnded {
+        /// Its id.
+        id: String,
+        /// When it ended.
+        ended: Stamp,
+    },
+    /// A call begins.
+    Arrival(Box<Arrival>),
+    /// A call is over.
+    Departure(Box<Departure>),
+    /// Spans that an agent reported.
+    Spans(Vec<Span>),
+}
+
+/// What the ledger has concluded and somebody must keep or send on.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A run began or changed.
+    Run(Arc<Run>),
+    /// A call of the run began or ended.
+    Call {
+        /// The run's id.
+        run: String,
+        /// The call.
+        call: Arc<Call>,
+    },
+    /// Complete spans of the run.
+    Spans {
+        /// The run's id.
+        run: String,
+        /// The spans.
+        spans: Arc<[Span]>,
+    },
+}
+
+/// What readers see: made anew after changes, never changed.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The latest runs, newest first; open ones included.
+    pub runs: Vec<Arc<RunReport>>,
+    /// Calls under way.
+    pub active_calls: usize,
+    /// What was dropped, by what it was, since the start.
+    pub dropped: Vec<(&'static str, u64)>,
+}

@@ -1,0 +1,178 @@
+//! How others reach the ledger: tell it something without waiting, read the snapshot, ask for one run. And the task that
+//! owns the book.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dwell_probes::report::RunReport;
+use dwell_probes::time::Stamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::book::{Book, Outlets};
+use super::event::{Event, Snapshot};
+
+/// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
+const QUEUE: usize = 8192;
+
+/// How often idle runs are looked at and readers get a new snapshot, at most.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What was dropped, by what it was.
+#[derive(Debug, Default)]
+pub(super) struct Dropped(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Dropped {
+    fn count(&self, what: &'static str, n: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += n;
+    }
+
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(&what, &n)| (what, n)).collect()
+    }
+}
+
+/// A question to the ledger's task.
+#[derive(Debug)]
+enum Message {
+    Event(Event),
+    Report { run: String, reply: oneshot::Sender<Option<RunReport>> },
+    Close { reply: oneshot::Sender<()> },
+}
+
+/// Reaches the ledger from anywhere; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    dropped: Arc<Dropped>,
+}
+
+impl Handle {
+    /// Tells the ledger something. Never waits: when the queue is full the event is dropped and counted.
+    pub fn tell(&self, event: Event) {
+        if self.messages.try_send(Message::Event(event)).is_err() {
+            self.dropped.count("ledger", 1);
+        }
+    }
+
+    /// The latest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// One run that is still in memory, with everything that was told before; `None` when it is not known.
+    pub async fn report(&self, run: &str) -> Option<RunReport> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Report { run: run.to_owned(), reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Counts something that was dropped anywhere in the daemon; the count is on every screen.
+    pub fn count_dropped(&self, what: &'static str, n: u64) {
+        self.dropped.count(what, n);
+    }
+
+    /// A handle whose events come out of the receiver, for tests of those who tell.
+    #[cfg(test)]
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
+        let (messages, mut inbox) = mpsc::channel(capacity);
+        let (events, outbox) = mpsc::channel(capacity);
+        let (_, snapshot) = watch::channel(Arc::default());
+        tokio::spawn(async move {
+            while let Some(message) = inbox.recv().await {
+                if let Message::Event(event) = message
+                    && events.send(event).await.is_err()
+                {
+                    break;
+                }
+            }
+        });
+        (Self { messages, snapshot, dropped: Arc::default() }, outbox)
+    }
+}
+
+/// A ledger that has a handle and does not work yet, so that what it sends to may know the handle.
+#[derive(Debug)]
+pub struct Ledger {
+    messages: mpsc::Sender<Message>,
+    inbox: mpsc::Receiver<Message>,
+    publish: watch::Sender<Arc<Snapshot>>,
+    dropped: Arc<Dropped>,
+}
+
+impl Ledger {
+    /// A ledger and its handle. What is told before [`Self::start`] waits.
+    pub fn new() -> (Handle, Self) {
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (publish, snapshot) = watch::channel(Arc::default());
+        let dropped = Arc::<Dropped>::default();
+        let handle = Handle { messages: messages.clone(), snapshot, dropped: dropped.clone() };
+        (handle, Self { messages, inbox, publish, dropped })
+    }
+
+    /// Starts the task that owns the runs.
+    pub fn start(self, outlets: Outlets) -> Running {
+        let messages = self.messages.clone();
+        Running { messages, task: tokio::spawn(self.work(Book::new(outlets))) }
+    }
+
+    async fn work(mut self, mut book: Book) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(Message::Event(event)) => book.take(event),
+                    Some(Message::Report { run, reply }) => {
+                        // The asker may have gone; nothing depends on the answer.
+                        let _gone = reply.send(book.report(&run));
+                    }
+                    Some(Message::Close { reply }) => {
+                        book.close_all();
+                        let _gone = reply.send(());
+                        break;
+                    }
+                    None => break,
+                },
+                _ = tick.tick() => {
+                    book.close_idle(Stamp::now());
+                    self.publish(&mut book);
+                }
+            }
+        }
+    }
+
+    fn publish(&self, book: &mut Book) {
+        self.dropped.count("store", book.take_unsent_to_store());
+        self.dropped.count("export", book.take_unsent_to_export());
+        if let Some(runs) = book.changed_reports() {
+            let dropped = self.dropped.list().into_iter().filter(|&(_, n)| n > 0).collect();
+            let snapshot = Snapshot { runs, active_calls: book.active_calls(), dropped };
+            self.publish.send_replace(Arc::new(snapshot));
+        }
+    }
+}
+
+/// The ledger's task at work.
+#[derive(Debug)]
+pub struct Running {
+    messages: mpsc::Sender<Message>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Closes open runs, hands what is left to the outlets and ends the task, so that the outlets' senders are gone.
+    pub async fn close(self) {
+        let (reply, done) = oneshot::channel();
+        if self.messages.send(Message::Close { reply }).await.is_ok() {
+            // An error says that the task is gone already, which is what was asked for.
+            let _gone = done.await;
+        }
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the ledger's task failed; runs may be missing");
+        }
+    }
+}

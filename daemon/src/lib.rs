@@ -1,0 +1,16 @@
+//! dwell, the program as a library: the parts that make up the daemon and its commands.
+//!
+//! Modules stand in the order in which data flows. Commands see the service, the service wires the edges, the edges see the
+//! ledger and never each other; `tests/architecture.rs` holds them to it.
+
+pub mod agent;
+pub mod api;
+pub mod body;
+pub mod export;
+pub mod gateway;
+pub mod ids;
+pub mod intake;
+pub mod ledger;
+pub mod settings;
+pub mod store;
+pub mod terminal;

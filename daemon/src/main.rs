@@ -1,0 +1,49 @@
+//! The program's entry: arguments in, exit code out. Errors are told once, here.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dwell::cli::{Cli, Command};
+use dwell::commands::{bench, demo, run, runs, serve, where_};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let done = runtime.block_on(async {
+        match &cli.command {
+            Command::Demo(args) => demo::demo(args, &cli.store).await,
+            Command::Run(args) => run::run(args, &cli.store).await,
+            Command::Serve(args) => serve::serve(args, &cli.store).await,
+            Command::Where(args) => where_::where_(args, &cli.store),
+            Command::Runs(args) => runs::runs(args, &cli.store),
+            Command::Bench(args) => bench::bench(args, &cli.store).await,
+        }
+    });
+    // Threads that still wait for something must not keep the program.
+    runtime.shutdown_background();
+    done.unwrap_or_else(|error| failed(&error))
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where errors are told")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("dwell: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Logs go to standard error, so that standard output is the command's answer alone.
+fn start_log(cli: &Cli) {
+    let serving = matches!(cli.command, Command::Serve(_));
+    let level = match (cli.verbose, serving) {
+        (0, true) => "info",
+        (0, false) => "warn",
+        (1, _) => "dwell=debug,info",
+        (_, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

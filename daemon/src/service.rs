@@ -1,0 +1,105 @@
+//! The only place where the parts of a daemon meet, and where they are stopped in order: first the intake of work, then the
+//! runs, then what keeps and sends them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::serve::ListenerExt;
+use dwell_engine::backend::Backend;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api};
+use crate::export::Exporter;
+use crate::gateway::{self, Gateway};
+use crate::ledger::{self, Ledger, Outlets};
+use crate::settings::Settings;
+use crate::store::Writer;
+use crate::intake;
+
+/// Requests under way may take this long once the daemon stops.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The exporter may take this long for what is queued.
+const FLUSH: Duration = Duration::from_millis(1500);
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Service {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its runs.
+    pub ledger: ledger::Handle,
+    server: JoinHandle<()>,
+    stop: CancellationToken,
+    runs: ledger::Running,
+    exporter: Option<Exporter>,
+    writer: Writer,
+}
+
+impl Service {
+    /// Starts a daemon. Fails when the address is taken or the store cannot be written.
+    pub async fn start(settings: &Settings, backend: Option<Arc<dyn Backend>>) -> Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}: is another dwell running there? Choose another address with --listen",
+                settings.listen
+            )
+        })?;
+        let addr = listener.local_addr()?;
+        let (store, writer) = Writer::start(&settings.data_dir)?;
+        let (ledger, runs) = Ledger::new();
+        let env = |name: &str| std::env::var(name).ok();
+        let exporter = Exporter::from_env(&env, addr, ledger.clone())?;
+        let export = exporter.as_ref().map(|exporter| exporter.sender.clone());
+        let runs = runs.start(Outlets { store, export });
+        let router = Router::new()
+            .merge(gateway::routes(Gateway {
+                backend: backend.clone(),
+                ledger: ledger.clone(),
+                tracing: settings.tracing,
+            }))
+            .merge(intake::routes(ledger.clone()))
+            .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
+        let stop = CancellationToken::new();
+        // Small frames must not wait for the client's acknowledgement of the ones before: 40 ms on the first token.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
+        });
+        let stopping = stop.clone();
+        let server = tokio::spawn(async move {
+            let served = axum::serve(listener, router)
+                .with_graceful_shutdown(stopping.cancelled_owned())
+                .await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the server has ended");
+            }
+        });
+        Ok(Self { addr, ledger, server, stop, runs, exporter, writer })
+    }
+
+    /// Takes no more requests, lets those under way finish for a moment, closes the runs, and flushes store and exporter:
+    /// within 5 s, whatever hangs.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let mut server = self.server;
+        if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+            tracing::warn!("requests were still under way after {DRAIN:?}; they are cut off");
+            server.abort();
+        }
+        self.runs.close().await;
+        if let Some(exporter) = self.exporter {
+            exporter.shutdown(FLUSH).await;
+        }
+        let writer = self.writer;
+        if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
+            tracing::error!("the store did not finish");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the user asked for, as values with meaning: flags, environment variables and defaults end here.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// The port that carries everything: model APIs, OTLP/HTTP, health, runs.
+pub const PORT: u16 = 7070;
+
+/// Flags that every command shares.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct StoreArgs {
+    /// Folder for the store
+    #[arg(long, global = true, env = "DWELL_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The folder that holds the store: the flag, else the platform's place for a user's data.
+    pub fn data_dir(&self) -> Result<PathBuf> {
+        match &self.data_dir {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(dirs::data_local_dir()
+                .context("there is no home folder to keep runs in: set --data-dir or DWELL_DATA_DIR")?
+                .join("dwell")),
+        }
+    }
+}
+
+/// Flags of the commands that run the engine.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct EngineArgs {
+    /// The model: `builtin`, `none`, or a folder with an MLX-format checkpoint
+    #[arg(long, env = "DWELL_ENGINE", value_name = "MODEL", default_value = "builtin")]
+    pub engine: String,
+    /// The draft model for speculation: a folder, or `none`; the built-in model brings its own
+    #[arg(long, env = "DWELL_DRAFT", value_name = "MODEL")]
+    pub draft: Option<String>,
+    /// Tokens to draft in each round; 0 turns speculation off
+    #[arg(long, env = "DWELL_DRAFT_TOKENS", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub draft_tokens: Option<u32>,
+    /// Requests that may wait for the engine; one more is answered 429
+    #[arg(long, env = "DWELL_QUEUE", value_name = "N", default_value_t = 16)]
+    pub queue: usize,
+}
+
+/// Which model the engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// None: no model of our own.
+    None,
+    /// The pair inside the program, with or without its draft model.
+    BuiltIn {
+        /// Load the draft model too.
+        draft: bool,
+    },
+    /// Checkpoints on disk.
+    Folder {
+        /// The model.
+        target: PathBuf,
+        /// The model that drafts for it.
+        draft: Option<PathBuf>,
+    },
+}
+
+/// What a daemon runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The folder that holds the store.
+    pub data_dir: PathBuf,
+    /// The engine's model.
+    pub engine: EngineChoice,
+    /// Tokens to draft a round; `None` leaves it to the engine.
+    pub draft_tokens: Option<u32>,
+    /// Requests that may wait for the engine.
+    pub queue: usize,
+    /// Whether phases are recorded; off only to measure what recording costs.
+    pub tracing: bool,
+}
+
+impl Settings {
+    /// Combines the flags; says what is wrong with them.
+    pub fn new(listen: SocketAddr, store: &StoreArgs, engine: &EngineArgs) -> Result<Self> {
+        let draft = engine.draft.as_deref();
+        let choice = match engine.engine.as_str() {
+            "none" => {
+                anyhow::ensure!(draft.is_none(), "--draft needs a model: --engine is `none`");
+                EngineChoice::None
+            }
+            "builtin" => match draft {
+                None => EngineChoice::BuiltIn { draft: true },
+                Some("none") => EngineChoice::BuiltIn { draft: false },
+                Some(other) => anyhow::bail!(
+                    "the built-in model brings its own draft model; --draft `{other}` needs --engine FOLDER with the same vocabulary"
+                ),
+            },
+            folder => EngineChoice::Folder {
+                target: checkpoint("--engine", folder)?,
+                draft: match draft {
+                    None | Some("none") => None,
+                    Some(folder) => Some(checkpoint("--draft", folder)?),
+                },
+            },
+        };
+        Ok(Self {
+            listen,
+            data_dir: store.data_dir()?,
+            engine: choice,
+            draft_tokens: engine.draft_tokens,
+            queue: engine.queue,
+            tracing: true,
+        })
+    }
+}
+
+/// A free port on the loopback address.
+pub const fn any_port() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
+}
+
+fn checkpoint(flag: &str, folder: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(folder);
+    anyhow::ensure!(
+        path.join("config.json").is_file(),
+        "{flag}: {folder} is no folder with an MLX-format checkpoint (it has no config.json); download one, or use `builtin`"
+    );
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(engine: &str, draft: Option<&str>) -> Result<Settings> {
+        let store = StoreArgs { data_dir: Some("/nowhere".into()) };
+        let engine = EngineArgs {
+            engine: engine.into(),
+            draft: draft.map(str::to_owned),
+            ..EngineArgs::default()
+        };
+        Settings::new(any_port(), &store, &engine)
+    }
+
+    #[test]
+    fn flags_become_a_choice_of_engine() {
+        assert_eq!(settings("none", None).unwrap().engine, EngineChoice::None);
+        assert_eq!(
+            settings("builtin", None).unwrap().engine,
+            EngineChoice::BuiltIn { draft: true }
+        );
+        assert_eq!(
+            settings("builtin", Some("none")).unwrap().engine,
+            EngineChoice::BuiltIn { draft: false }
+        );
+    }
+
+    #[test]
+    fn a_mistake_names_the_flag() {
+        let error = settings("/no/such/folder", None).unwrap_err().to_string();
+        assert!(error.contains("--engine") && error.contains("config.json"), "{error}");
+        assert!(settings("none", Some("x")).unwrap_err().to_string().contains("--draft"));
+        assert!(settings("builtin", Some("x")).unwrap_err().to_string().contains("--engine"));
+    }
+}

@@ -1,0 +1,112 @@
+//! The reading side: runs by id, by the beginning of an id, or the latest ones, with their accounts.
+
+use std::path::{Path, PathBuf};
+
+use dwell_probes::call::Call;
+use dwell_probes::report::{RunReport, report};
+use dwell_probes::run::{Run, RunState};
+use dwell_probes::span::Span;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::de::DeserializeOwned;
+
+use super::write::is_alive;
+use super::{Error, file, schema};
+
+/// Reads a store that a daemon may be writing to.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    data_dir: PathBuf,
+}
+
+impl Reader {
+    /// Opens the store in this folder; [`Error::Empty`] when nobody has written one.
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let path = file(data_dir);
+        if !path.exists() {
+            return Err(Error::Empty(data_dir.to_owned()));
+        }
+        Ok(Self { connection: schema::open_to_read(&path)?, data_dir: data_dir.to_owned() })
+    }
+
+    /// The latest runs with their accounts, newest first.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunReport>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut select = self
+            .connection
+            .prepare("SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT ?1")?;
+        let ids = select.query_map([limit], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        ids.iter().map(|id| self.run(id)).collect()
+    }
+
+    /// The run with this id or the only one whose id begins so; the latest one for `None`.
+    pub fn report(&self, asked: Option<&str>) -> Result<RunReport, Error> {
+        let id = match asked {
+            Some(asked) => self.resolve(asked)?,
+            None => self
+                .connection
+                .query_row("SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT 1", [], |row| {
+                    row.get(0)
+                })
+                .optional()?
+                .ok_or_else(|| Error::Empty(self.data_dir.clone()))?,
+        };
+        self.run(&id)
+    }
+
+    fn resolve(&self, asked: &str) -> Result<String, Error> {
+        // A run's own id wins over other ids that begin with it.
+        let mut select = self.connection.prepare(
+            "SELECT id FROM runs WHERE id = ?1 OR substr(id, 1, length(?1)) = ?1 OR substr(id, 1, length(?1) + 4) = 'run-' || ?1
+             ORDER BY id = ?1 DESC, started_ns DESC LIMIT 6",
+        )?;
+        let found =
+            select.query_map([asked], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        match found.as_slice() {
+            [only] => Ok(only.clone()),
+            [first, ..] if first == asked => Ok(first.clone()),
+            [] => Err(Error::UnknownRun { asked: asked.to_owned(), hint: self.latest_ids()? }),
+            several => {
+                Err(Error::Ambiguous { asked: asked.to_owned(), found: several.join(", ") })
+            }
+        }
+    }
+
+    fn latest_ids(&self) -> Result<String, Error> {
+        let mut select =
+            self.connection.prepare("SELECT id FROM runs ORDER BY started_ns DESC LIMIT 3")?;
+        let ids = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        Ok(if ids.is_empty() {
+            ", which is empty".to_owned()
+        } else {
+            format!("; the latest are {} (`dwell runs` lists them)", ids.join(", "))
+        })
+    }
+
+    fn run(&self, id: &str) -> Result<RunReport, Error> {
+        let (owner, facts): (String, String) = self.connection.query_row(
+            "SELECT owner, facts FROM runs WHERE id = ?1",
+            [id],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let mut run: Run = serde_json::from_str(&facts)?;
+        if run.state == RunState::Open && !is_alive(&self.data_dir, &owner) {
+            run.state = RunState::Unfinished;
+        }
+        let mut calls: Vec<Call> =
+            self.facts("SELECT facts FROM calls WHERE run = ?1", id)?;
+        calls.sort_by_key(|call| (call.start, call.span_id));
+        let spans: Vec<Span> = self.facts("SELECT facts FROM spans WHERE run = ?1", id)?;
+        Ok(report(&run, &calls, &spans, 0))
+    }
+
+    fn facts<T: DeserializeOwned>(&self, select: &str, run: &str) -> Result<Vec<T>, Error> {
+        let mut select = self.connection.prepare_cached(select)?;
+        let mut rows = select.query(params![run])?;
+        let mut facts = Vec::new();
+        while let Some(row) = rows.next()? {
+            facts.push(serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or_default())?);
+        }
+        Ok(facts)
+    }
+}

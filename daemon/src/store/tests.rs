@@ -1,0 +1,138 @@
+//! The store keeps what it is given, while the daemon runs and after it was killed.
+
+use std::sync::Arc;
+
+use dwell_probes::call::{Call, Ending};
+use dwell_probes::run::{Run, RunState};
+use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::time::Stamp;
+
+use super::*;
+use crate::ledger::Record;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn run(id: &str, started: Stamp, state: RunState) -> Run {
+    Run {
+        id: id.into(),
+        trace_id: TraceId([7; 16]),
+        root_span_id: SpanId([1; 8]),
+        agent: Some("tester".into()),
+        name: None,
+        conversation: None,
+        started,
+        ended: (state != RunState::Open).then(|| started.plus(SECOND)),
+        state,
+    }
+}
+
+fn call(start: Stamp) -> Call {
+    Call {
+        id: SpanId([2; 8]).to_string(),
+        trace_id: TraceId([7; 16]),
+        span_id: SpanId([2; 8]),
+        parent_id: None,
+        model: "m".into(),
+        upstream: "engine".into(),
+        start,
+        end: None,
+        first_token: None,
+        input_tokens: 0,
+        output_tokens: 0,
+        cached_tokens: 0,
+        tools: Vec::new(),
+        tool_results: Vec::new(),
+        ending: Ending::Open,
+        speculation: None,
+    }
+}
+
+fn written(records: Vec<Record>) -> (tempfile::TempDir, Writer, tokio::sync::mpsc::Sender<Record>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, writer) = Writer::start(folder.path()).unwrap();
+    for record in records {
+        sender.try_send(record).unwrap();
+    }
+    (folder, writer, sender)
+}
+
+#[test]
+fn a_run_comes_back_by_id_by_its_beginning_and_as_the_latest() {
+    let now = Stamp::now();
+    let (folder, writer, sender) = written(vec![
+        Record::Run(Arc::new(run("run-aaaa", now, RunState::Finished))),
+        Record::Run(Arc::new(run("run-bbbb", now.plus(1), RunState::Finished))),
+    ]);
+    drop(sender);
+    writer.finish();
+    let reader = Reader::open(folder.path()).unwrap();
+    assert_eq!(reader.report(Some("run-aaaa")).unwrap().run.id, "run-aaaa");
+    assert_eq!(reader.report(Some("run-a")).unwrap().run.id, "run-aaaa");
+    assert_eq!(reader.report(Some("aa")).unwrap().run.id, "run-aaaa");
+    assert_eq!(reader.report(None).unwrap().run.id, "run-bbbb");
+    assert_eq!(reader.report(None).unwrap().wall_ns, SECOND);
+    assert_eq!(reader.runs(10).unwrap().len(), 2);
+    let unknown = reader.report(Some("zzz")).unwrap_err().to_string();
+    assert!(unknown.contains("run-bbbb"), "{unknown}");
+    let several = reader.report(Some("run-")).unwrap_err();
+    assert!(matches!(several, Error::Ambiguous { .. }), "{several}");
+}
+
+#[test]
+fn an_open_run_reads_as_open_while_its_daemon_lives_and_as_unfinished_after() {
+    let now = Stamp::now();
+    let (folder, writer, sender) = written(vec![
+        Record::Run(Arc::new(run("run-open", now, RunState::Open))),
+        Record::Call { run: "run-open".into(), call: Arc::new(call(now.plus(5))) },
+    ]);
+    // The writer commits on its own; a reader that is early finds nothing yet.
+    let reader = loop {
+        let reader = Reader::open(folder.path()).unwrap();
+        match reader.report(None) {
+            Ok(report) if !report.calls.is_empty() => break reader,
+            _ => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(reader.report(None).unwrap().run.state, RunState::Open);
+    drop(sender);
+    writer.finish();
+    let report = reader.report(None).unwrap();
+    assert_eq!(report.run.state, RunState::Unfinished);
+    assert_eq!(report.calls.len(), 1);
+}
+
+#[test]
+fn no_store_says_what_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Reader::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("dwell demo"), "{error}");
+}
+
+#[test]
+fn a_newer_format_is_refused_and_kept() {
+    let (folder, writer, sender) = written(vec![]);
+    drop(sender);
+    writer.finish();
+    let connection = rusqlite::Connection::open(file(folder.path())).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    assert!(matches!(Reader::open(folder.path()), Err(Error::Newer { found: 99, .. })));
+    assert!(matches!(Writer::start(folder.path()), Err(Error::Newer { found: 99, .. })));
+}
+
+#[test]
+fn old_runs_are_removed_at_the_next_start() {
+    let old = Stamp(Stamp::now().0 - 40 * 86_400 * SECOND);
+    let (folder, writer, sender) = written(vec![
+        Record::Run(Arc::new(run("run-old", old, RunState::Finished))),
+        Record::Run(Arc::new(run("run-new", Stamp::now(), RunState::Finished))),
+    ]);
+    drop(sender);
+    writer.finish();
+    let (sender, writer) = Writer::start(folder.path()).unwrap();
+    drop(sender);
+    writer.finish();
+    let ids: Vec<String> =
+        Reader::open(folder.path()).unwrap().runs(9).unwrap().into_iter().map(|r| r.run.id).collect();
+    assert_eq!(ids, ["run-new"]);
+}

@@ -1,0 +1,7 @@
+//! The program from outside: its binary, real sockets, a store on disk, and a client that none of us wrote.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod daemon;
+mod peer;
+mod python;
+mod serve;
