@@ -22,3 +22,6 @@ pub mod suite;
 pub mod time;
 pub mod timeline;
 pub mod trace;
+
+#[cfg(test)]
+mod sample;

@@ -71,3 +71,57 @@ impl Speculation {
         (self.rounds > 0).then(|| (self.accepted + self.rounds) as f64 / self.rounds as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counted(rounds: &[(usize, usize)]) -> Speculation {
+        let mut counts = Speculation::default();
+        rounds.iter().for_each(|&(drafted, accepted)| counts.count(drafted, accepted));
+        counts
+    }
+
+    #[test]
+    fn figures_of_three_rounds() {
+        let counts = counted(&[(3, 3), (3, 1), (2, 0)]);
+        assert_eq!((counts.drafted, counts.accepted, counts.rounds), (8, 4, 3));
+        assert_eq!(counts.compared_by_position, [3, 2, 1]);
+        assert_eq!(counts.accepted_by_position, [2, 1, 1]);
+        assert_eq!(counts.acceptance_rate(), Some(0.5));
+        assert_eq!(counts.acceptance_length(), Some(7.0 / 3.0));
+        assert_eq!(Speculation::default().acceptance_rate(), None);
+        assert_eq!(Speculation::default().acceptance_length(), None);
+    }
+
+    fn rounds() -> impl Strategy<Value = Vec<(usize, usize)>> {
+        prop::collection::vec((0_usize..9, 0_usize..12), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn positions_add_up_to_the_whole(rounds in rounds()) {
+            let counts = counted(&rounds);
+            prop_assert_eq!(counts.accepted_by_position.iter().sum::<u64>(), counts.accepted);
+            prop_assert!(counts.compared_by_position.iter().sum::<u64>() <= counts.drafted);
+            prop_assert!(counts.accepted <= counts.drafted);
+            let drafting = rounds.iter().filter(|(drafted, _)| *drafted > 0).count() as u64;
+            prop_assert_eq!(counts.compared_by_position.first().copied().unwrap_or(0), drafting);
+            for (position, accepted) in counts.accepted_by_position.iter().enumerate() {
+                prop_assert!(*accepted <= counts.compared_by_position[position]);
+                // A position is compared only where the one before it was accepted.
+                let next = counts.compared_by_position.get(position + 1).copied().unwrap_or(0);
+                prop_assert!(next <= *accepted);
+            }
+        }
+
+        #[test]
+        fn merging_is_counting_together(first in rounds(), second in rounds()) {
+            let mut merged = counted(&first);
+            merged.merge(&counted(&second));
+            prop_assert_eq!(merged, counted(&[first, second].concat()));
+        }
+    }
+}

@@ -49,36 +49,46 @@ impl Explanation {
 
 /// One explanation for each node.
 pub(super) fn explain(forest: &Forest<'_>, root: Explanation) -> Vec<Explanation> {
-    let answered = answered_inside(forest);
+    let inside = answers_inside(forest);
     let mut explanations = vec![root; forest.nodes.len()];
     for &index in &forest.order {
         let node = &forest.nodes[index];
         let around = explanations.get(node.parent).unwrap_or(&root);
-        explanations[index] = explain_node(node, *around, answered[index]);
+        explanations[index] = explain_node(node, *around, inside[index]);
     }
     explanations
 }
 
-/// For each node, whether an inner model span or a server half lies inside it, not counting those that the tools and agents
-/// inside it called.
-fn answered_inside(forest: &Forest<'_>) -> Vec<bool> {
-    let mut answered = vec![false; forest.nodes.len()];
-    for &index in forest.order.iter().rev() {
-        let node = &forest.nodes[index];
-        let answers = match node.class {
-            Class::Model => true,
-            Class::Http if node.span.kind == SpanKind::Server => true,
-            Class::Tool | Class::Agent => false,
-            _ => answered[index],
-        };
-        if let Some(parent) = answered.get_mut(node.parent) {
-            *parent |= answers;
-        }
-    }
-    answered
+/// What shows inside a node who answered; the stronger the later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// Nothing.
+    Untold,
+    /// The server half of some request.
+    Server,
+    /// A model span.
+    Model,
 }
 
-fn explain_node(node: &Node<'_>, around: Explanation, answered_inside: bool) -> Explanation {
+/// For each node what lies inside it, not counting what the tools and agents inside it asked for.
+fn answers_inside(forest: &Forest<'_>) -> Vec<Answer> {
+    let mut inside = vec![Answer::Untold; forest.nodes.len()];
+    for &index in forest.order.iter().rev() {
+        let node = &forest.nodes[index];
+        let shown = match node.class {
+            Class::Model => Answer::Model,
+            Class::Http if node.span.kind == SpanKind::Server => inside[index].max(Answer::Server),
+            Class::Tool | Class::Agent => Answer::Untold,
+            _ => inside[index],
+        };
+        if let Some(parent) = inside.get_mut(node.parent) {
+            *parent = shown.max(*parent);
+        }
+    }
+    inside
+}
+
+fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explanation {
     let inside_tool = around.container == Container::Tool;
     let own = |category| Explanation {
         category,
@@ -91,7 +101,7 @@ fn explain_node(node: &Node<'_>, around: Explanation, answered_inside: bool) -> 
     let mut explanation = match node.class {
         Class::Agent => holding(Container::Agent, Category::Framework),
         Class::Tool => holding(Container::Tool, Category::Tool),
-        Class::Model if answered_inside => holding(Container::Model, Category::Http),
+        Class::Model if inside > Answer::Untold => holding(Container::Model, Category::Http),
         Class::Model => Explanation {
             inferred: !is_ours(node.span),
             ..holding(Container::OpaqueModel, Category::Generation)
@@ -100,7 +110,9 @@ fn explain_node(node: &Node<'_>, around: Explanation, answered_inside: bool) -> 
         Class::Queue => own(Category::Queue),
         Class::Round => own(Category::Speculation),
         Class::Phase(phase) => Explanation { phase: Some(phase), ..own(phase.category()) },
-        Class::Http | Class::Framework if inside_tool => own(Category::Tool),
+        // A model asked by a tool costs its transport like any other; all else is what the tool does.
+        Class::Http if inside_tool && inside < Answer::Model => own(Category::Tool),
+        Class::Framework if inside_tool => own(Category::Tool),
         Class::Framework => own(Category::Framework),
         // Nobody tells what the other side did meanwhile, but a model was asked.
         Class::Http
