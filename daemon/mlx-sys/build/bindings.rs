@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::compile::{Compiler, with_extension};
+use crate::folders::Folders;
 use crate::platform::Wheel;
 use crate::problem::{Problem, Result};
-use crate::{Folders, wheel};
+use crate::wheel;
 
 /// mlx-rs takes these two by name: a tuple of 16 bits, and plain 16 bits.
 const HALF_TYPES: &str = "#[repr(transparent)]\n\
@@ -73,13 +74,14 @@ fn clang_arguments(compiler: &Compiler, folders: &Folders) -> Result<Vec<String>
 }
 
 fn libclang_of_wheel(folders: &Folders) -> Result<PathBuf> {
-    let wheel = Wheel { requirement: wheel::LIBCLANG.to_owned(), platforms: Vec::new() };
-    let home = wheel::unpacked(folders, &wheel).map_err(|problem| {
-        Problem::new(format!(
-            "there is no libclang (Debian, Ubuntu: `apt install libclang-dev`; macOS: `xcode-select \
-             --install`; or set LIBCLANG_PATH), and its wheel is not to be had either: {problem}"
-        ))
-    })?;
+    // It runs here, whatever is compiled for.
+    let wheel = Wheel {
+        requirement: wheel::LIBCLANG.to_owned(),
+        platforms: Vec::new(),
+        otherwise: "install libclang (Debian, Ubuntu: `apt install libclang-dev`; macOS: \
+                    `xcode-select --install`) or set LIBCLANG_PATH",
+    };
+    let home = wheel::unpacked(folders, &wheel)?;
     let name = wheel::LIBCLANG.replace("==", "-");
     Ok(home.join(format!("{name}.data/platlib/clang/native")))
 }

@@ -8,9 +8,10 @@
 use std::env;
 use std::path::PathBuf;
 
+use crate::folders::Folders;
 use crate::platform::Platform;
 use crate::problem::{Problem, Result};
-use crate::{Folders, inside_out_dir, wheel};
+use crate::{inside_out_dir, wheel};
 
 /// Name of the library in the wheel, as a linker takes it.
 pub(crate) const LIBRARY: &str = "scipy_openblas";
@@ -39,14 +40,14 @@ pub(crate) fn prepare(folders: &Folders, platform: &Platform) -> Result<Option<B
     if !platform.wants_blas() || asked.as_deref() == Some("none") {
         return Ok(None);
     }
-    let wheel = platform.target_wheel(wheel::OPENBLAS.to_owned());
+    let wheel = platform.target_wheel(wheel::OPENBLAS.to_owned(), "set MLX_BLAS=none");
     let home = match wheel::unpacked(folders, &wheel) {
         Ok(folder) => folder.join("scipy_openblas32/lib"),
         Err(problem) if asked.as_deref() == Some("wheel") => return Err(problem),
         Err(problem) => {
             println!(
                 "cargo::warning=without OpenBLAS matrix products on this CPU are 4 to 40 times \
-                 slower; MLX_BLAS=none accepts that silently. Reason: {problem}"
+                 slower; MLX_BLAS=none accepts that in silence. Reason: {problem}"
             );
             return Ok(None);
         }

@@ -4,9 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::Mlx;
+use crate::folders::Folders;
 use crate::platform::Platform;
 use crate::problem::{Problem, Result};
-use crate::{Folders, Mlx};
 
 /// A C++ compiler that starts, set up for the target.
 pub(crate) struct Compiler {
@@ -57,11 +58,12 @@ pub(crate) fn fingerprint(
 ) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
     (&compiler.identity, source, &mlx.home, &mlx.version).hash(&mut hasher);
-    for (folder, extension) in [("build", "rs"), ("shim", "h"), ("shim", "c"), ("shim", "cpp")] {
-        for file in with_extension(&folders.package.join(folder), extension)? {
-            let text = std::fs::read(&file).map_err(|e| Problem::io("read", &file, &e))?;
-            (file, text).hash(&mut hasher);
-        }
+    let mut files =
+        vec![folders.package.join("build/compile.rs"), folders.package.join("build/bindings.rs")];
+    files.extend(entries(&folders.package.join("shim"))?);
+    for file in files {
+        let text = std::fs::read(&file).map_err(|e| Problem::io("read", &file, &e))?;
+        (file, text).hash(&mut hasher);
     }
     Ok(hasher.finish())
 }
@@ -103,11 +105,15 @@ pub(crate) fn blas_shim(compiler: &Compiler, folders: &Folders) -> Result<()> {
 
 /// Files in `folder` that end in `.{extension}`, sorted.
 pub(crate) fn with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut files = entries(folder)?;
+    files.retain(|file| file.extension().is_some_and(|e| e == extension));
+    Ok(files)
+}
+
+/// What lies in `folder`, sorted.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Problem::io("read", folder, &e))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|e| e == extension))
-        .collect();
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
     Ok(files)
 }

@@ -8,6 +8,7 @@
 mod bindings;
 mod blas;
 mod compile;
+mod folders;
 mod kept;
 mod platform;
 mod problem;
@@ -17,18 +18,9 @@ mod wheel;
 use std::env;
 use std::path::{Path, PathBuf};
 
+use folders::Folders;
 use platform::Platform;
 use problem::{Problem, Result};
-
-/// Folders that the steps share, all absolute.
-struct Folders {
-    /// The package: `build/`, `shim/`, `src/`.
-    package: PathBuf,
-    /// Cargo's `OUT_DIR`: what one profile and one set of features made.
-    out: PathBuf,
-    /// Unpacked wheels, kept beside the profiles so that every build of this checkout finds them.
-    kept: PathBuf,
-}
 
 /// MLX as a folder with `include/` and `lib/`.
 struct Mlx {
@@ -65,10 +57,12 @@ fn build() -> Result<()> {
     let folders = Folders::from_cargo()?;
     let platform = Platform::of_target()?;
 
+    // First what needs no download.
+    let compiler = compile::compiler(&platform, &folders)?;
     let source = sources::mlx_c(&folders)?;
     let mlx = find_mlx(&folders, &platform, &source)?;
     let blas = blas::prepare(&folders, &platform)?;
-    compile_and_bind(&folders, &platform, &source, &mlx)?;
+    compile_and_bind(&compiler, &folders, &source, &mlx)?;
     if let Some(blas) = &blas {
         keep_fresh(&blas.library)?;
     }
@@ -105,17 +99,16 @@ fn find_mlx(folders: &Folders, platform: &Platform, source: &Path) -> Result<Mlx
 /// They are made once for a compiler and its settings: cargo gives every profile, and every
 /// selection of packages, an `OUT_DIR` of its own, and what is made here is the same in all.
 fn compile_and_bind(
+    compiler: &compile::Compiler,
     folders: &Folders,
-    platform: &Platform,
     source: &Path,
     mlx: &Mlx,
 ) -> Result<()> {
-    let compiler = compile::compiler(platform, folders)?;
-    let name = format!("mlxc-{:016x}", compile::fingerprint(&compiler, folders, source, mlx)?);
+    let name = format!("mlxc-{:016x}", compile::fingerprint(compiler, folders, source, mlx)?);
     let made = kept::folder(&folders.kept, &name, |aside| {
-        compile::mlx_c(&compiler, folders, source, mlx)?;
-        compile::blas_shim(&compiler, folders)?;
-        bindings::write(&compiler, folders, source)?;
+        compile::mlx_c(compiler, folders, source, mlx)?;
+        compile::blas_shim(compiler, folders)?;
+        bindings::write(compiler, folders, source)?;
         MADE.iter().try_for_each(|file| copy(&folders.out, aside, file))
     })?;
     MADE.iter().try_for_each(|file| copy(&made, &folders.out, file))
@@ -202,16 +195,4 @@ fn keep_fresh(library: &Path) -> Result<()> {
         .map_err(|e| Problem::io("date", library, &e))?;
     println!("cargo::rerun-if-changed={}", library.display());
     Ok(())
-}
-
-impl Folders {
-    fn from_cargo() -> Result<Self> {
-        let out = PathBuf::from(problem::cargo_variable("OUT_DIR")?);
-        // <target>[/<triple>]/<profile>/build/<package>/out. Where cargo made the target folder it
-        // marked it as a cache, which tells it from the triple's.
-        let marked = out.ancestors().filter(|above| above.join("CACHEDIR.TAG").is_file()).last();
-        let target = marked.or_else(|| out.ancestors().nth(4)).unwrap_or(&out);
-        let kept = target.join("mlx");
-        Ok(Self { package: problem::cargo_variable("CARGO_MANIFEST_DIR")?.into(), kept, out })
-    }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Wheel {
     pub requirement: String,
     /// Values for pip's `--platform`; none where pip's own view of this machine is the right one.
     pub platforms: Vec<String>,
+    /// What to do where it is not to be had.
+    pub otherwise: &'static str,
 }
 
 /// The platform that is compiled for.
@@ -96,11 +98,14 @@ impl Platform {
             (Os::Linux, false) => "mlx-cpu",
             (Os::Linux, true) => "mlx-cuda-13",
         };
-        self.target_wheel(format!("{name}=={version}"))
+        self.target_wheel(
+            format!("{name}=={version}"),
+            "set MLX_PREFIX to the `mlx` folder of an MLX that is already there",
+        )
     }
 
     /// A wheel with code for the target, rather than for the machine that compiles.
-    pub(crate) fn target_wheel(&self, requirement: String) -> Wheel {
+    pub(crate) fn target_wheel(&self, requirement: String, otherwise: &'static str) -> Wheel {
         let platforms = match self.os {
             // Newer releases have wheels with more in them, but a binary must run where it is sent.
             Os::Macos => {
@@ -113,7 +118,7 @@ impl Platform {
             // Left to pip, which knows this machine's glibc and refuses what would not start.
             Os::Linux => Vec::new(),
         };
-        Wheel { requirement, platforms }
+        Wheel { requirement, platforms, otherwise }
     }
 
     /// MLX's products are made by a BLAS of the CPU that another library may take over.

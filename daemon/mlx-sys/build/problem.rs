@@ -39,9 +39,14 @@ pub(crate) fn cargo_variable(name: &str) -> Result<String> {
 /// The line of a failed command's transcript that says why: the last error, else the last line.
 pub(crate) fn reason(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said = lines()
-        .rfind(|line| line.to_ascii_lowercase().starts_with("error"))
-        .or_else(|| lines().next_back());
-    said.map_or_else(|| output.status.to_string(), |line| line.trim_end_matches('.').to_owned())
+    reason_in(&text).map_or_else(|| output.status.to_string(), str::to_owned)
+}
+
+/// As [`reason`], from the text alone.
+pub(crate) fn reason_in(transcript: &str) -> Option<&str> {
+    let mut lines = transcript.lines().map(str::trim).filter(|line| !line.is_empty());
+    let marked = |line: &'_ str| line.starts_with("error: ") || line.starts_with("ERROR: ");
+    let said = lines.clone().rfind(|line| marked(line)).or_else(|| lines.next_back())?;
+    let said = if marked(said) { &said["error: ".len()..] } else { said };
+    Some(said.trim_end_matches('.'))
 }

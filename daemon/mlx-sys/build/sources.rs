@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Folders;
+use crate::folders::Folders;
 use crate::problem::{Problem, Result, cargo_variable, reason};
 
 /// Our version is the one that we stand in for.

