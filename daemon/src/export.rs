@@ -92,7 +92,9 @@ impl Exporter {
         let endpoint = destination.endpoint.clone();
         let mut exporter = match destination.protocol {
             Protocol::Grpc => builder.with_tonic().with_endpoint(&endpoint).build()?,
-            protocol => builder.with_http().with_protocol(protocol).with_endpoint(&endpoint).build()?,
+            protocol => {
+                builder.with_http().with_protocol(protocol).with_endpoint(&endpoint).build()?
+            }
         };
         exporter.set_resource(&destination.resource);
         let dropped = Arc::new(move |n| ledger.count_dropped(DROPPED, n));

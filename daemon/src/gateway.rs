@@ -103,8 +103,11 @@ impl Gateway {
 
     fn unknown(&self, model: &str) -> Error {
         let available: Vec<&str> = self.cards().iter().map(|card| card.id.as_str()).collect();
-        let available =
-            if available.is_empty() { "none, since no engine runs".to_owned() } else { available.join(", ") };
+        let available = if available.is_empty() {
+            "none, since no engine runs".to_owned()
+        } else {
+            available.join(", ")
+        };
         Error::UnknownModel { model: model.to_owned(), available }
     }
 

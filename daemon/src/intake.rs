@@ -119,8 +119,8 @@ async fn read<T: Message + Default + DeserializeOwned>(
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of(&parts.headers)?;
     let bytes = body::read(body).await.map_err(|error| match error {
-        Unread::TooLong => encoding.refuse(StatusCode::PAYLOAD_TOO_LARGE, error),
-        Unread::Broken => encoding.refuse(StatusCode::BAD_REQUEST, error),
+        Unread::TooLong => encoding.refuse(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        Unread::Broken => encoding.refuse(StatusCode::BAD_REQUEST, error.to_string()),
     })?;
     let bytes = unpacked(&parts.headers, bytes, encoding)?;
     let report = match encoding {
@@ -146,7 +146,9 @@ fn unpacked(headers: &HeaderMap, bytes: Vec<u8>, encoding: Encoding) -> Result<V
                 encoding.refuse(StatusCode::BAD_REQUEST, format!("the body is not gzip: {error}"))
             })?;
             if out.len() > LIMIT_BYTES {
-                return Err(encoding.refuse(StatusCode::PAYLOAD_TOO_LARGE, Unread::TooLong));
+                return Err(
+                    encoding.refuse(StatusCode::PAYLOAD_TOO_LARGE, Unread::TooLong.to_string())
+                );
             }
             Ok(out)
         }

@@ -116,7 +116,7 @@ async fn grpc_collector(received: Received) -> SocketAddr {
 struct Daemon {
     addr: SocketAddr,
     ledger: Handle,
-    exporter: Exporter,
+    exporter: Option<Exporter>,
     _runs: Running,
 }
 
@@ -128,6 +128,7 @@ impl Daemon {
         let (store, mut records) = mpsc::channel(64);
         tokio::spawn(async move { while records.recv().await.is_some() {} });
         let export = Some(exporter.sender.clone());
+        let exporter = Some(exporter);
         let runs = runs.start(Outlets { store, export });
         let backend = Arc::new(Fake::new(4, move |_| script.clone()));
         let gateway =
@@ -147,6 +148,11 @@ impl Daemon {
     async fn ask(&self, model: &str) -> u16 {
         let body = json!({"model": model, "messages": [{"role": "user", "content": "private"}]});
         self.post("/r/run-1/v1/chat/completions", &body).await.0
+    }
+
+    /// Sends what is left; drops what is not sent by then.
+    async fn flush(&mut self, deadline: Duration) {
+        self.exporter.take().unwrap().shutdown(deadline).await;
     }
 
     /// One run with one call that is answered and one that is not.
@@ -196,12 +202,15 @@ async fn a_run_arrives_over_http_and_grpc_as_it_was() {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned()),
             ("OTEL_SERVICE_NAME", "my-dwell".to_owned()),
         ];
-        let daemon = Daemon::new(&variables, script()).await;
+        let mut daemon = Daemon::new(&variables, script()).await;
         let report = daemon.run_once().await;
-        daemon.exporter.shutdown(Duration::from_secs(20)).await;
+        daemon.flush(Duration::from_secs(20)).await;
         let (resource, scope) = received.sender();
         assert_eq!(resource["service.name"], "my-dwell");
-        assert_eq!((resource["service.version"].as_str(), scope.as_str()), (env!("CARGO_PKG_VERSION"), "dwell"));
+        assert_eq!(
+            (resource["service.version"].as_str(), scope.as_str()),
+            (env!("CARGO_PKG_VERSION"), "dwell")
+        );
         check(&Trace(received.spans()), &report);
         assert!(!format!("{:?}", received.spans()).contains("private"));
     }
@@ -221,8 +230,11 @@ impl Trace {
     }
 
     fn child(&self, name: &str, parent: &Span) -> &Span {
-        let children: Vec<&Span> =
-            self.all(name).into_iter().filter(|span| span.parent_span_id == parent.span_id).collect();
+        let children: Vec<&Span> = self
+            .all(name)
+            .into_iter()
+            .filter(|span| span.parent_span_id == parent.span_id)
+            .collect();
         assert_eq!(children.len(), 1, "{name} under {}", parent.name);
         children[0]
     }
@@ -310,13 +322,14 @@ async fn an_endpoint_that_is_down_or_silent_costs_counted_drops_and_no_answer() 
     let (silent, silent_addr) = listen().await;
     for endpoint in [down, silent_addr] {
         let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{endpoint}"))];
-        let daemon = Daemon::new(&variables, script()).await;
+        let mut daemon = Daemon::new(&variables, script()).await;
         daemon.run_once().await;
-        daemon.exporter.shutdown(Duration::from_millis(100)).await;
+        daemon.flush(Duration::from_millis(100)).await;
         // The count is in the next snapshot.
         let dropped = loop {
             let snapshot = daemon.ledger.snapshot();
-            if let Some(&(_, dropped)) = snapshot.dropped.iter().find(|(what, _)| *what == "export") {
+            if let Some(&(_, dropped)) = snapshot.dropped.iter().find(|(what, _)| *what == "export")
+            {
                 break dropped;
             }
             let run = json!({

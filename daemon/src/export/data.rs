@@ -109,10 +109,10 @@ mod tests {
     fn lists_keep_their_kind_and_mixed_ones_become_texts() {
         let list = |values: &[Value]| otel_value(&Value::List(values.to_vec()));
         let (one, half, yes) = (Value::Int(1), Value::Float(0.5), Value::Bool(true));
-        assert_eq!(list(&[one.clone()]), OtelValue::Array(Array::I64(vec![1])));
+        assert_eq!(list(std::slice::from_ref(&one)), OtelValue::Array(Array::I64(vec![1])));
         let numbers = list(&[one.clone(), half]);
         assert_eq!(numbers, OtelValue::Array(Array::F64(vec![1.0, 0.5])));
-        assert_eq!(list(&[yes.clone()]), OtelValue::Array(Array::Bool(vec![true])));
+        assert_eq!(list(std::slice::from_ref(&yes)), OtelValue::Array(Array::Bool(vec![true])));
         let texts = Array::String(vec!["1".into(), "true".into(), "a,b".into()]);
         let nested = Value::List(vec!["a".into(), "b".into()]);
         assert_eq!(list(&[one, yes, nested]), OtelValue::Array(texts));

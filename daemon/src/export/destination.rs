@@ -175,7 +175,12 @@ mod tests {
     fn our_own_address_is_recognised_by_all_its_names() {
         let own: SocketAddr = "127.0.0.1:7070".parse().unwrap();
         let is = |endpoint| found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).is(own);
-        for name in ["http://127.0.0.1:7070", "http://localhost:7070/", "http://[::1]:7070", "http://0.0.0.0:7070"] {
+        for name in [
+            "http://127.0.0.1:7070",
+            "http://localhost:7070/",
+            "http://[::1]:7070",
+            "http://0.0.0.0:7070",
+        ] {
             assert!(is(name), "{name}");
         }
         for name in ["http://127.0.0.1:4318", "http://collector:7070", "http://10.0.0.1:7070"] {

@@ -32,38 +32,43 @@ pub(super) struct Call {
 
 impl Call {
     /// Has the backend answer and the client told, to the end.
-    pub(super) async fn run(mut self, backend: Arc<dyn Backend>, request: Request, timeline: Timeline) {
+    pub(super) async fn run(
+        mut self,
+        backend: Arc<dyn Backend>,
+        request: Request,
+        timeline: Timeline,
+    ) {
         let submitted = Stamp::now();
         // Rendering and tokenising a long conversation takes milliseconds.
         let submission =
             tokio::task::spawn_blocking(move || backend.submit(request, timeline)).await;
         let generation = match submission {
             Ok(Ok(generation)) => generation,
-            Ok(Err(error)) => return self.refuse(refusal::refused(error)),
+            Ok(Err(error)) => return self.refuse(&refusal::refused(error)),
             Err(_) => {
                 let message = "the engine failed while it read the request".to_owned();
-                return self.refuse(Error::Internal { message });
+                return self.refuse(&Error::Internal { message });
             }
         };
         let mut said = Said::default();
         let (outcome, gone) = self.listen(generation, &mut said).await;
         let Some(outcome) = outcome else {
             let message = "the engine ended without an answer".to_owned();
-            return self.refuse(Error::Internal { message });
+            return self.refuse(&Error::Internal { message });
         };
         if gone {
             self.write_down(Ending::HungUp, 499, outcome, &said);
             return;
         }
         match &outcome.finish {
-            Ok(Finish::Stop) => self.close(FinishReason::Stop, outcome, said, submitted),
-            Ok(Finish::Length) => self.close(FinishReason::Length, outcome, said, submitted),
-            Ok(Finish::ToolCalls) => self.close(FinishReason::ToolCalls, outcome, said, submitted),
+            Ok(Finish::Stop) => self.close(FinishReason::Stop, outcome, &said, submitted),
+            Ok(Finish::Length) => self.close(FinishReason::Length, outcome, &said, submitted),
+            Ok(Finish::ToolCalls) => self.close(FinishReason::ToolCalls, outcome, &said, submitted),
             // We did not ask for it, so the engine is being stopped.
-            Ok(Finish::Cancelled) => self.fail(Error::ShuttingDown, outcome, &said),
+            Ok(Finish::Cancelled) => self.fail(&Error::ShuttingDown, outcome, &said),
             Err(reason) => {
                 let message = format!("the engine failed: {reason}");
-                self.fail(Error::Internal { message }, outcome, &said);
+                self.fail(&Error::Internal { message }, outcome, &said);
             }
         }
     }
@@ -85,7 +90,7 @@ impl Call {
                 }
             };
             match event {
-                Some(Event::Text(text)) => self.say(text, said),
+                Some(Event::Text(text)) => self.say(&text, said),
                 Some(Event::ToolCall(call)) => self.say_call(call, said),
                 Some(Event::Done(outcome)) => return (Some(*outcome), gone),
                 None => return (None, gone),
@@ -93,20 +98,20 @@ impl Call {
         }
     }
 
-    fn say(&mut self, text: String, said: &mut Said) {
+    fn say(&mut self, text: &str, said: &mut Said) {
         if self.voice.streams {
             let mut bytes = self.beginning();
-            bytes.extend_from_slice(&self.voice.say(&text));
+            bytes.extend_from_slice(&self.voice.say(text));
             self.client.stream(bytes);
         }
-        said.content.push_str(&text);
+        said.content.push_str(text);
     }
 
     fn say_call(&mut self, call: dwell_engine::backend::ToolCall, said: &mut Said) {
         let call = ToolCall { id: call.id, name: call.name, arguments: call.arguments };
         if !self.voice.has_tools() {
             // Nothing that a model says is lost, also where the API has no place for it.
-            return self.say(format!("{}({})", call.name, call.arguments), said);
+            return self.say(&format!("{}({})", call.name, call.arguments), said);
         }
         if self.voice.streams {
             let mut bytes = self.beginning();
@@ -121,7 +126,7 @@ impl Call {
     }
 
     /// The answer is complete. The ledger is told before the client has the last bytes: its next request follows on them.
-    fn close(mut self, finish: FinishReason, mut outcome: Outcome, said: Said, submitted: Stamp) {
+    fn close(mut self, finish: FinishReason, mut outcome: Outcome, said: &Said, submitted: Stamp) {
         let done = Stamp::now();
         let usage = Usage {
             prompt_tokens: outcome.prompt_tokens.into(),
@@ -135,13 +140,13 @@ impl Call {
             bytes.extend_from_slice(&self.voice.end(&close));
             bytes
         } else {
-            self.voice.whole(&said, &close)
+            self.voice.whole(said, &close)
         };
         outcome.timeline.record(Phase::Emit, done, Stamp::now());
         self.recorder.answer_link = keys::answer_link(self.last, &said.message());
         self.recorder.http.finish_reasons = vec![finish.as_str().to_owned()];
         let streams = self.voice.streams;
-        self.write_down(Ending::Answered, 200, outcome, &said);
+        self.write_down(Ending::Answered, 200, outcome, said);
         if streams {
             self.client.end_stream(bytes);
         } else {
@@ -150,33 +155,34 @@ impl Call {
     }
 
     /// The engine gave up after it had taken the request.
-    fn fail(mut self, error: Error, outcome: Outcome, said: &Said) {
+    fn fail(mut self, error: &Error, outcome: Outcome, said: &Said) {
         let begun = self.client.has_begun();
         let status = if begun { 200 } else { error.status() };
         self.write_down(Ending::Failed(error.to_string()), status, outcome, said);
         if begun {
-            self.client.end_stream(Voice::fail(&error));
+            self.client.end_stream(Voice::fail(error));
         } else {
-            self.client.respond(refusal::response(&error));
+            self.client.respond(refusal::response(error));
         }
     }
 
     /// The engine never took the request, or ended without a word.
-    fn refuse(mut self, error: Error) {
+    fn refuse(mut self, error: &Error) {
         let begun = self.client.has_begun();
         let status = if begun { 200 } else { error.status() };
-        self.recorder.refused(&error, status);
+        self.recorder.refused(error, status);
         if begun {
-            self.client.end_stream(Voice::fail(&error));
+            self.client.end_stream(Voice::fail(error));
         } else {
-            self.client.respond(refusal::response(&error));
+            self.client.respond(refusal::response(error));
         }
     }
 
     fn write_down(&mut self, ending: Ending, status: u16, outcome: Outcome, said: &Said) {
         let tools = said.tool_calls.iter();
-        let tools =
-            tools.map(|call| ToolRequest { id: call.id.clone(), name: call.name.clone() }).collect();
+        let tools = tools
+            .map(|call| ToolRequest { id: call.id.clone(), name: call.name.clone() })
+            .collect();
         self.recorder.departed(ending, status, outcome, tools);
     }
 }

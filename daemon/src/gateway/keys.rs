@@ -61,9 +61,7 @@ mod tests {
     fn keys(headers: &[(&'static str, &'static str)], path_run: Option<&str>) -> RunKeys {
         let headers: HeaderMap = headers
             .iter()
-            .map(|&(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            })
+            .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         run_keys(&headers, path_run, Vec::new())
     }

@@ -16,7 +16,9 @@ pub(super) fn refused(error: SubmitError) -> Error {
             prompt_tokens: prompt_tokens.into(),
             context_tokens: context_tokens.into(),
         },
-        SubmitError::Invalid { param, message } => Error::invalid(param.unwrap_or_default(), message),
+        SubmitError::Invalid { param, message } => {
+            Error::invalid(param.unwrap_or_default(), message)
+        }
         SubmitError::Busy { waiting, retry_after_s } => Error::Busy { waiting, retry_after_s },
         SubmitError::Stopped(_) => Error::Internal { message: error.to_string() },
     }
@@ -26,9 +28,7 @@ pub(super) fn refused(error: SubmitError) -> Error {
 pub(super) fn unread(error: Unread) -> Error {
     match error {
         Unread::TooLong => Error::BodyTooLarge { limit_bytes: body::LIMIT_BYTES as u64 },
-        Unread::Broken => {
-            Error::Malformed { line: 1, column: 0, reason: error.to_string() }
-        }
+        Unread::Broken => Error::Malformed { line: 1, column: 0, reason: error.to_string() },
     }
 }
 

@@ -19,8 +19,7 @@ pub(super) fn work(outcome: &Outcome, submitted: Stamp, done: Stamp) -> Work {
     let steps_ns = total(timeline, |entry| entry.phase == Phase::Decode && entry.round.is_none());
     let or = |measured: u64, else_ns: u64| if measured > 0 { measured } else { else_ns };
     let drafted = outcome.speculation.is_some() && timeline.is_on();
-    let phase_ns =
-        |phase: Phase| drafted.then(|| total(timeline, |entry| entry.phase == phase));
+    let phase_ns = |phase: Phase| drafted.then(|| total(timeline, |entry| entry.phase == phase));
     Work {
         prompt_tokens: outcome.prompt_tokens.into(),
         cached_tokens: outcome.cached_tokens.into(),

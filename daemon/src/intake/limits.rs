@@ -123,7 +123,8 @@ pub(super) fn is_content(name: &str) -> bool {
 /// The longest beginning of at most [`TEXT_BYTES`] bytes.
 pub(super) fn shortened(mut text: String) -> String {
     if text.len() > TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES));
+        let end = (0..=TEXT_BYTES).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or_default());
     }
     text
 }
@@ -138,8 +139,7 @@ pub(super) fn bare_address(address: &str) -> String {
     let bare = address.split(['?', '#']).next().unwrap_or_default();
     match bare.split_once("://") {
         Some((scheme, rest)) => {
-            let (authority, path) =
-                rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
             let host = authority.rsplit('@').next().unwrap_or_default();
             format!("{scheme}://{host}{path}")
         }

@@ -35,8 +35,8 @@ impl Encoding {
     }
 
     /// The report was not taken.
-    pub(super) fn refuse(self, status: StatusCode, reason: impl ToString) -> Refusal {
-        Refusal { encoding: self, status, reason: reason.to_string() }
+    pub(super) fn refuse(self, status: StatusCode, reason: impl Into<String>) -> Refusal {
+        Refusal { encoding: self, status, reason: reason.into() }
     }
 
     fn response(self, status: StatusCode, message: &(impl Message + Serialize)) -> Response {

@@ -106,9 +106,8 @@ fn report(spans: Vec<otlp::Span>) -> ExportTraceServiceRequest {
 
 /// A span with every kind of value, and with what must stay outside.
 fn rich_span() -> otlp::Span {
-    let list = ArrayValue {
-        values: ["a", "b"].map(|item| AnyValue { value: Some(text(item)) }).to_vec(),
-    };
+    let list =
+        ArrayValue { values: ["a", "b"].map(|item| AnyValue { value: Some(text(item)) }).to_vec() };
     otlp::Span {
         parent_span_id: vec![2; 8],
         attributes: vec![

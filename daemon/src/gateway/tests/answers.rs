@@ -42,7 +42,10 @@ async fn a_whole_answer_has_text_usage_and_times() {
     assert_eq!(body["timings"]["predicted_ms"], 3.0);
     assert_eq!(body["timings"]["draft_n"], 3);
     let drafting = &body["metrics"]["speculative_decoding"];
-    assert_eq!((&drafting["draft_time_ms"], &drafting["verify_time_ms"]), (&json!(1.0), &json!(2.0)));
+    assert_eq!(
+        (&drafting["draft_time_ms"], &drafting["verify_time_ms"]),
+        (&json!(1.0), &json!(2.0))
+    );
 
     // Both were told before the last byte was handed over.
     let told = server.told().await;
@@ -53,7 +56,10 @@ async fn a_whole_answer_has_text_usage_and_times() {
     assert_eq!(arrival.span_id.to_string(), id);
     assert_eq!((arrival.model.as_str(), arrival.upstream.as_str()), ("fake", "engine"));
     assert_eq!(departure.ending, Ending::Answered);
-    assert_eq!((departure.input_tokens, departure.output_tokens, departure.cached_tokens), (9, 2, 4));
+    assert_eq!(
+        (departure.input_tokens, departure.output_tokens, departure.cached_tokens),
+        (9, 2, 4)
+    );
     assert_eq!(departure.speculation.as_ref().unwrap().rounds, 1);
     let phases: Vec<Phase> = departure.timeline.entries().iter().map(|e| e.phase).collect();
     assert_eq!(phases.first(), Some(&Phase::Receive));

@@ -66,8 +66,7 @@ async fn a_client_that_leaves_in_mid_stream_frees_the_engine() {
 async fn a_client_that_leaves_before_its_answer_frees_the_engine() {
     for stream in [false, true] {
         let gate = Gate::default();
-        let fake =
-            Fake::scripted(0, [Script::text(&["a"]).behind(&gate), Script::text(&["next"])]);
+        let fake = Fake::scripted(0, [Script::text(&["a"]).behind(&gate), Script::text(&["next"])]);
         let mut server = Server::new(Arc::new(fake)).await;
         let connection = ask(&server, stream).await;
         assert!(reached(&gate).await);

@@ -36,7 +36,11 @@ async fn each_mistake_is_named_and_calls_of_a_model_are_written_down() {
         let response = server.post("/v1/chat/completions", &asked).await;
         let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         let (got, error) = error_of(response).await;
-        assert_eq!((got, &error["param"], &error["code"]), (status, &param, &json!(code)), "{error}");
+        assert_eq!(
+            (got, &error["param"], &error["code"]),
+            (status, &param, &json!(code)),
+            "{error}"
+        );
         let told = server.told().await;
         let [Event::Arrival(arrival), Event::Departure(departure)] = told.as_slice() else {
             panic!("{told:?}");
@@ -54,7 +58,8 @@ async fn what_names_no_model_is_answered_and_not_written_down() {
     let mut server = Server::new(Arc::new(Fake::new(0, |_| Script::default()))).await;
     let client = reqwest::Client::new();
     let post = |path: &str, body: &'static str| client.post(server.url(path)).body(body).send();
-    let (status, error) = error_of(post("/v1/chat/completions", "{\"model\":").await.unwrap()).await;
+    let (status, error) =
+        error_of(post("/v1/chat/completions", "{\"model\":").await.unwrap()).await;
     assert_eq!((status, &error["code"]), (400, &json!("invalid_json")));
     let (status, error) = error_of(post("/v1/completions", "{}").await.unwrap()).await;
     assert_eq!((status, &error["param"]), (400, &json!("model")));
@@ -97,9 +102,7 @@ async fn a_full_queue_says_when_to_come_again() {
     let fake = Fake::scripted(0, [Script::text(&["a"]).behind(&gate), Script::text(&["b"])]);
     let mut server = Server::new(Arc::new(fake)).await;
     let url = server.url("/v1/chat/completions");
-    let first = tokio::spawn(
-        reqwest::Client::new().post(url).json(&question(false)).send(),
-    );
+    let first = tokio::spawn(reqwest::Client::new().post(url).json(&question(false)).send());
     server.arrival().await;
     let waiting = gate.clone();
     assert!(tokio::task::spawn_blocking(move || waiting.wait_for_arrival(PATIENCE)).await.unwrap());
