@@ -124,12 +124,13 @@ impl<'a> Told<'a> {
 
     /// The nearest agent span around a call.
     fn agent_around(&self, call: &Call) -> Option<(TraceId, SpanId)> {
-        let mut at = self.by_id.get(&(call.trace_id, call.span_id))?;
+        let mut parent = call.parent_id;
         for _ in 0..DEPTH {
-            at = self.by_id.get(&(at.trace_id, at.parent_id?))?;
-            if classify(at) == Class::Agent {
-                return Some((at.trace_id, at.span_id));
+            let around = self.by_id.get(&(call.trace_id, parent?))?;
+            if classify(around) == Class::Agent {
+                return Some((around.trace_id, around.span_id));
             }
+            parent = around.parent_id;
         }
         None
     }

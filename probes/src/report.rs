@@ -215,7 +215,10 @@ fn complete(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
 /// A span for a call whose spans are not there, or not yet: from a call alone nothing is known but that a model was asked.
 fn stand_in(call: &Call) -> Span {
     let failed = matches!(call.ending, Ending::Failed(_));
-    let bare = bare_span(call, call.span_id, titled(names::CHAT, &call.model));
+    let bare = Span {
+        parent_id: call.parent_id,
+        ..bare_span(call, call.span_id, titled(names::CHAT, &call.model))
+    };
     if failed {
         let attributes = vec![attribute(names::HTTP_METHOD, "POST")];
         return Span {

@@ -80,7 +80,9 @@ mod tests {
 
     fn counted(rounds: &[(usize, usize)]) -> Speculation {
         let mut counts = Speculation::default();
-        rounds.iter().for_each(|&(drafted, accepted)| counts.count(drafted, accepted));
+        for &(drafted, accepted) in rounds {
+            counts.count(drafted, accepted);
+        }
         counts
     }
 

@@ -52,7 +52,7 @@ fn any_span() -> impl Strategy<Value = Span> {
             if other_trace && number % 5 == 0 {
                 bare.trace_id = TraceId([9; 16]);
             }
-            dressed(Span { origin, kind, ..bare }, meaning)
+            dressed(Span { kind, origin, ..bare }, meaning)
         },
     )
 }
