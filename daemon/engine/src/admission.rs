@@ -31,6 +31,12 @@ impl Admission {
         Arc::new(Self { queue, under_way: AtomicUsize::new(0), mean_ns: AtomicU64::new(0) })
     }
 
+    /// Requests that may be under way at once.
+    #[cfg(feature = "mlx")]
+    pub(crate) const fn places(&self) -> usize {
+        self.queue.saturating_add(1)
+    }
+
     /// A ticket, or [`SubmitError::Busy`] when as many wait as may.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, SubmitError> {
         let limit = self.queue.saturating_add(1);

@@ -2,6 +2,45 @@
 //! it, nothing else; HTTP and runs are other crates' business.
 
 mod admission;
+#[cfg(feature = "mlx")]
+mod answer;
 pub mod backend;
+#[cfg(feature = "mlx")]
+mod cache;
+#[cfg(feature = "mlx")]
+mod call;
+#[cfg(feature = "mlx")]
+mod checkpoint;
+#[cfg(feature = "mlx")]
+mod conversation;
+#[cfg(feature = "mlx")]
+mod engine;
+pub mod error;
 pub mod fake;
+#[cfg(feature = "mlx")]
+mod linear;
+#[cfg(feature = "mlx")]
+mod memory;
+#[cfg(feature = "mlx")]
+mod qwen2;
 mod reply;
+#[cfg(feature = "mlx")]
+mod sampler;
+#[cfg(feature = "mlx")]
+mod speculate;
+#[cfg(feature = "mlx")]
+mod stop;
+#[cfg(feature = "mlx")]
+mod template;
+#[cfg(feature = "mlx")]
+mod tokenizer;
+#[cfg(feature = "mlx")]
+mod tools;
+#[cfg(feature = "mlx")]
+mod worker;
+
+#[cfg(feature = "mlx")]
+pub use checkpoint::Source;
+#[cfg(feature = "mlx")]
+pub use engine::{Engine, EngineConfig, MAX_DRAFT_TOKENS};
+pub use error::EngineError;

@@ -1,0 +1,164 @@
+//! One call from its prompt to its end: prompt processing, then tokens one by one or in rounds, and the account of both.
+//! Everything here runs on the engine's thread.
+
+use dwell_probes::phase::Phase;
+use dwell_probes::speculation::Speculation;
+use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
+use mlx_rs::{Array, transforms};
+
+use crate::answer::{Answer, Taken};
+use crate::backend::Finish;
+use crate::conversation::{Conversation, ids};
+use crate::error::{EngineError, Result};
+use crate::qwen2::Rows;
+use crate::reply::Reply;
+use crate::sampler::Sampler;
+
+/// Prompt tokens that are run at once. Cancellation is noticed in between.
+const CHUNK: usize = 512;
+
+/// A call under way.
+pub(crate) struct Call {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) sampler: Sampler,
+    /// At least 1.
+    pub(crate) max_tokens: usize,
+    /// Tokens to draft a round; 0 decodes plainly.
+    pub(crate) draft_tokens: usize,
+    pub(crate) answer: Answer,
+    pub(crate) timeline: Timeline,
+    pub(crate) reply: Reply,
+    pub(crate) produced: usize,
+    pub(crate) cached: usize,
+    pub(crate) speculation: Option<Speculation>,
+}
+
+impl Call {
+    /// Runs the prompt and returns the first token, confirmed; `None` when the call was cancelled before.
+    pub(crate) fn read_prompt(&mut self, conversation: &mut Conversation) -> Result<Option<u32>> {
+        let prompt = &self.prompt;
+        self.cached = self.timeline.time(Phase::CacheLookup, || conversation.begin(prompt));
+        let Conversation { target, .. } = conversation;
+        let last = loop {
+            if self.reply.is_cancelled() {
+                return Ok(None);
+            }
+            let left = &self.prompt[target.len()..];
+            if left.len() <= CHUNK {
+                break left;
+            }
+            self.timeline.time(Phase::Prefill, || target.fill(&left[..CHUNK]))?;
+        };
+        let sampler = &self.sampler;
+        let first = self.timeline.time(Phase::Prefill, || {
+            let logits = logits(target.forward(&ids(last), Rows::Last)?)?;
+            read(&sampler.sample(&logits, 0)?)
+        })?;
+        let first = first.first().copied();
+        conversation.confirm(first.as_slice());
+        Ok(first)
+    }
+
+    /// Runs the draft model over what it has not seen of the confirmed tokens, but for the last two, which the next round
+    /// feeds to it. False when the call was cancelled meanwhile.
+    pub(crate) fn read_prompt_for_draft(
+        &mut self,
+        conversation: &mut Conversation,
+    ) -> Result<bool> {
+        let known = conversation.tokens().len().saturating_sub(1);
+        let tokens = conversation.tokens()[..known].to_vec();
+        let Conversation { draft: Some(draft), .. } = conversation else { return Ok(true) };
+        while draft.len() < known {
+            if self.reply.is_cancelled() {
+                return Ok(false);
+            }
+            let end = known.min(draft.len() + CHUNK);
+            let chunk = &tokens[draft.len()..end];
+            self.timeline.time(Phase::DraftPrefill, || draft.fill(chunk))?;
+        }
+        Ok(true)
+    }
+
+    /// Sends the text of tokens that were confirmed just now; takes back those behind the answer's end. The reason when the
+    /// answer is over.
+    pub(crate) fn deliver(
+        &mut self,
+        conversation: &mut Conversation,
+        tokens: &[u32],
+    ) -> Option<Finish> {
+        let start = Stamp::now();
+        let Taken { tokens: taken, ended } = self.answer.push(tokens);
+        self.produced += taken;
+        conversation.retract_to(conversation.tokens().len() - (tokens.len() - taken));
+        let finish = if ended {
+            Some(Finish::Stop)
+        } else {
+            (self.produced >= self.max_tokens).then_some(Finish::Length)
+        };
+        if finish.is_some() {
+            self.answer.finish();
+        }
+        let now = Stamp::now();
+        self.timeline.mark_first_token(now);
+        self.timeline.record(Phase::Detokenize, start, now);
+        while let Some(event) = self.answer.next() {
+            self.reply.send(event);
+        }
+        match finish {
+            Some(Finish::Stop) if self.answer.has_calls() => Some(Finish::ToolCalls),
+            finish => finish,
+        }
+    }
+
+    /// One token after the other. The next step is enqueued before the last token is read, so that the device never waits
+    /// for the host; a step too many is cut back like a rejected draft.
+    pub(crate) fn decode(&mut self, conversation: &mut Conversation, first: u32) -> Result<Finish> {
+        let mut start = Stamp::now();
+        let mut coming = self.step(conversation, &ids(&[first]), self.produced)?;
+        loop {
+            if self.reply.is_cancelled() {
+                return Ok(Finish::Cancelled);
+            }
+            let more = self.produced + 1 < self.max_tokens;
+            let following = if more {
+                Some(self.step(conversation, &coming, self.produced + 1)?)
+            } else {
+                None
+            };
+            let token = read(&coming)?;
+            conversation.confirm(&token);
+            self.timeline.record(Phase::Decode, start, Stamp::now());
+            if let Some(finish) = self.deliver(conversation, &token) {
+                return Ok(finish);
+            }
+            start = Stamp::now();
+            match following {
+                Some(following) => coming = following,
+                None => return Ok(Finish::Length),
+            }
+        }
+    }
+
+    /// Enqueues one step of the target behind `token` and returns the token that will come, which is number `place`.
+    fn step(&self, conversation: &mut Conversation, token: &Array, place: usize) -> Result<Array> {
+        let Conversation { target, .. } = conversation;
+        let logits = logits(target.forward(token, Rows::Last)?)?;
+        let next = self.sampler.sample(&logits, place)?;
+        transforms::async_eval([&next])?;
+        Ok(next)
+    }
+}
+
+/// The logits of a forward pass that was asked for some.
+pub(crate) fn logits(logits: Option<Array>) -> Result<Array> {
+    logits.ok_or_else(|| EngineError::Mlx("a forward pass gave no logits".to_owned()))
+}
+
+/// Waits for token ids and reads them.
+pub(crate) fn read(tokens: &Array) -> Result<Vec<u32>> {
+    tokens.eval()?;
+    let tokens =
+        tokens.try_as_slice::<u32>().map_err(|error| EngineError::Mlx(error.to_string()))?;
+    Ok(tokens.to_vec())
+}

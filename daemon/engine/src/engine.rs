@@ -1,0 +1,276 @@
+//! The engine as others see it: checks requests, renders and tokenises them on the caller's thread, and hands them to the
+//! thread that owns MLX.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use dwell_probes::phase::Phase;
+use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
+
+use crate::admission::Admission;
+use crate::answer::Answer;
+use crate::backend::{
+    Backend, Cancel, Generation, ModelCard, Prompt, Request, Sampling, SubmitError,
+};
+use crate::call::Call;
+use crate::checkpoint::Source;
+use crate::checkpoint::config::ModelConfig;
+use crate::error::{EngineError, Result};
+use crate::reply::Reply;
+use crate::sampler::Sampler;
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use crate::worker::{self, Job, Setup};
+
+/// Which models to serve, and how.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The model that answers.
+    pub target: Source,
+    /// The model that drafts for it; it must have the same vocabulary.
+    pub draft: Option<Source>,
+    /// The name to ask for; `None` takes the target's.
+    pub model: Option<String>,
+    /// Tokens to draft a round where the request does not say; 0 turns speculation off.
+    pub draft_tokens: u32,
+    /// Requests that may wait beside the one that is served.
+    pub queue: usize,
+    /// The most new tokens where the request does not say.
+    pub max_tokens: u32,
+    /// On CPUs: hold quantised weights as 32-bit ones, which is faster and takes up to eight times the memory. `None` does so
+    /// when they fit.
+    pub unpack: Option<bool>,
+}
+
+impl EngineConfig {
+    /// The usual settings for a target and perhaps a draft model.
+    pub const fn new(target: Source, draft: Option<Source>) -> Self {
+        Self {
+            target,
+            draft,
+            model: None,
+            draft_tokens: 3,
+            queue: 16,
+            max_tokens: 1024,
+            unpack: None,
+        }
+    }
+}
+
+/// The most tokens that a request may have drafted in a round.
+pub const MAX_DRAFT_TOKENS: u32 = 16;
+
+/// Models on MLX, served one request at a time on a thread of their own.
+pub struct Engine {
+    card: ModelCard,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    draft_tokens: u32,
+    max_tokens: u32,
+    admission: Arc<Admission>,
+    /// Gone when the engine is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    closing: Arc<AtomicBool>,
+    /// The call submitted last and those before it that may still run.
+    under_way: Mutex<Vec<Cancel>>,
+}
+
+impl Engine {
+    /// Loads the models and warms them up; returns when the first request can be served.
+    pub fn load(config: EngineConfig) -> Result<Self> {
+        let target = parts(&config.target)?;
+        let tokenizer = Tokenizer::open(&config.target, &target.eos)?;
+        let mut shared_vocab = target.vocab_size;
+        if let Some(source) = &config.draft {
+            let draft = parts(source)?;
+            shared_vocab = shared_vocab.min(draft.vocab_size);
+            fits(&config.target, &tokenizer, source, &draft)?;
+        }
+        let card = ModelCard {
+            id: config.model.clone().unwrap_or_else(|| config.target.name()),
+            context_tokens: target.context_tokens,
+            drafted: config.draft.is_some(),
+        };
+        let draft_tokens = config.draft_tokens.min(MAX_DRAFT_TOKENS);
+        let setup = Setup {
+            target: config.target.clone(),
+            draft: config.draft.clone(),
+            draft_tokens: draft_tokens as usize,
+            unpack: config.unpack,
+            shared_vocab,
+        };
+        let (jobs, inbox) = mpsc::channel();
+        let (ready, loaded) = mpsc::sync_channel(1);
+        let closing = Arc::new(AtomicBool::new(false));
+        let closed = Arc::clone(&closing);
+        let thread = thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || worker::run(&setup, &ready, &inbox, &closed))
+            .map_err(|error| EngineError::Thread(error.to_string()))?;
+        let ended = |_| EngineError::Thread("it ended while loading the models".to_owned());
+        loaded.recv().map_err(ended)??;
+        Ok(Self {
+            card,
+            tokenizer: Arc::new(tokenizer),
+            template: ChatTemplate::open(&config.target)?,
+            draft_tokens,
+            max_tokens: config.max_tokens,
+            admission: Admission::new(config.queue),
+            jobs: Some(jobs),
+            thread: Some(thread),
+            closing,
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// The text that a request's prompt stands for, and its tokens.
+    pub fn render(
+        &self,
+        prompt: &Prompt,
+        timeline: &mut Timeline,
+    ) -> Result<(String, Vec<u32>), SubmitError> {
+        let (text, markers) = match prompt {
+            Prompt::Text(text) => (text.clone(), true),
+            Prompt::Chat { messages, tools, template_kwargs } => {
+                let template = self.template.as_ref().ok_or_else(|| {
+                    let message = "this model has no chat template; ask for a text completion";
+                    invalid("messages", message)
+                })?;
+                let text = timeline
+                    .time(Phase::Template, || template.render(messages, tools, template_kwargs));
+                (text.map_err(|message| invalid("messages", message))?, false)
+            }
+        };
+        let tokens = timeline.time(Phase::Tokenize, || self.tokenizer.encode(&text, markers));
+        Ok((text, tokens.map_err(|message| invalid("messages", message))?))
+    }
+
+    fn limit(&self, request: &Request, prompt: usize) -> Result<usize, SubmitError> {
+        let context = self.card.context_tokens as usize;
+        if prompt == 0 {
+            return Err(invalid("messages", "the prompt is empty; give it at least one token"));
+        }
+        if prompt >= context {
+            return Err(SubmitError::TooLong {
+                prompt_tokens: u32::try_from(prompt).unwrap_or(u32::MAX),
+                context_tokens: self.card.context_tokens,
+            });
+        }
+        match request.max_tokens {
+            Some(0) => Err(invalid("max_tokens", "max_tokens must be at least 1")),
+            asked => Ok((asked.unwrap_or(self.max_tokens) as usize).clamp(1, context - prompt)),
+        }
+    }
+
+    fn remember(&self, cancel: &Cancel, places: usize) {
+        let mut calls = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.len() > places {
+            let superfluous = calls.len() - places;
+            calls.drain(..superfluous);
+        }
+        calls.push(cancel.clone());
+    }
+}
+
+impl Backend for Engine {
+    fn models(&self) -> &[ModelCard] {
+        std::slice::from_ref(&self.card)
+    }
+
+    fn submit(&self, request: Request, mut timeline: Timeline) -> Result<Generation, SubmitError> {
+        if request.model != self.card.id {
+            return Err(SubmitError::UnknownModel {
+                model: request.model,
+                available: self.card.id.clone(),
+            });
+        }
+        check(&request.sampling)?;
+        let stopped = || SubmitError::Stopped("its thread has ended; restart it".to_owned());
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        let ticket = self.admission.enter()?;
+        let (_, prompt) = self.render(&request.prompt, &mut timeline)?;
+        let max_tokens = self.limit(&request, prompt.len())?;
+        let tools = matches!(&request.prompt, Prompt::Chat { tools, .. } if !tools.is_empty());
+        // Text and calls of every token, and what was held back.
+        let (reply, generation) = Reply::open(2 * max_tokens + 16, ticket);
+        self.remember(&generation.cancel, self.admission.places());
+        let drafted = request.draft_tokens.unwrap_or(self.draft_tokens).min(MAX_DRAFT_TOKENS);
+        let call = Call {
+            prompt,
+            sampler: Sampler::new(request.sampling),
+            max_tokens,
+            draft_tokens: drafted as usize,
+            answer: Answer::new(Arc::clone(&self.tokenizer), &request.stop, tools),
+            timeline,
+            reply,
+            produced: 0,
+            cached: 0,
+            speculation: None,
+        };
+        jobs.send(Job { call, submitted: Stamp::now() }).map_err(|_| stopped())?;
+        Ok(generation)
+    }
+
+    fn peak_memory_bytes(&self) -> u64 {
+        mlx_rs::memory::peak_memory().map_or(0, |bytes| bytes as u64)
+    }
+}
+
+impl Drop for Engine {
+    /// Ends the calls under way and waits for the thread.
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+        for call in self.under_way.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            call.cancel();
+        }
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn parts(source: &Source) -> Result<ModelConfig> {
+    let raw = source
+        .json("config.json")?
+        .ok_or_else(|| source.refuse("config.json", "the file is missing"))?;
+    ModelConfig::read(&source.name(), &raw)
+}
+
+/// Proposed tokens must mean the same to both models.
+fn fits(
+    target: &Source,
+    tokenizer: &Tokenizer,
+    draft: &Source,
+    config: &ModelConfig,
+) -> Result<()> {
+    let mismatch = |problem: String| EngineError::Mismatch {
+        draft: draft.name(),
+        target: target.name(),
+        problem,
+    };
+    let other = Tokenizer::open(draft, &config.eos)?;
+    let count = usize::try_from(config.vocab_size).unwrap_or_default().min(tokenizer.size());
+    match tokenizer.first_difference(&other, count) {
+        None => Ok(()),
+        Some(id) => Err(mismatch(format!("token {id} differs between their vocabularies"))),
+    }
+}
+
+fn check(sampling: &Sampling) -> Result<(), SubmitError> {
+    let Sampling { temperature, top_p, .. } = *sampling;
+    if !temperature.is_finite() || temperature < 0.0 {
+        return Err(invalid("temperature", "temperature must be a number from 0 on"));
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return Err(invalid("top_p", "top_p must be above 0 and at most 1"));
+    }
+    Ok(())
+}
+
+fn invalid(param: &'static str, message: impl Into<String>) -> SubmitError {
+    SubmitError::Invalid { param: Some(param), message: message.into() }
+}

@@ -1,0 +1,159 @@
+//! The one thread that owns MLX: loads the models, warms them up, and serves one call after the other. Everything that
+//! leaves it is plain data.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use dwell_probes::phase::Phase;
+use dwell_probes::time::Stamp;
+use mlx_rs::{DeviceType, Stream, transforms, with_stream};
+
+use crate::backend::{Finish, Outcome};
+use crate::call::{Call, logits};
+use crate::checkpoint::{Checkpoint, Source};
+use crate::conversation::{Conversation, Side, ids};
+use crate::error::{EngineError, Result};
+use crate::linear::{Device, Storage};
+use crate::memory;
+use crate::qwen2::{Model, Rows};
+use crate::speculate::DraftShare;
+
+/// A call and when it was submitted.
+pub(crate) struct Job {
+    pub(crate) call: Call,
+    pub(crate) submitted: Stamp,
+}
+
+/// What the worker loads.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) target: Source,
+    pub(crate) draft: Option<Source>,
+    pub(crate) draft_tokens: usize,
+    /// See [`crate::EngineConfig::unpack`].
+    pub(crate) unpack: Option<bool>,
+    /// Ids that both vocabularies have.
+    pub(crate) shared_vocab: i32,
+}
+
+/// Loads the models, says so through `ready`, and serves until every sender is gone.
+pub(crate) fn run(
+    setup: &Setup,
+    ready: &mpsc::SyncSender<Result<()>>,
+    jobs: &mpsc::Receiver<Job>,
+    closing: &Arc<AtomicBool>,
+) {
+    let device = match mlx_rs::Device::try_default().and_then(|d| Ok((d.get_type()?, d))) {
+        Ok(device) => device,
+        Err(error) => {
+            let _ = ready.send(Err(error.into()));
+            return;
+        }
+    };
+    let (kind, device) = device;
+    let kind = if matches!(kind, DeviceType::Gpu) { Device::Gpu } else { Device::Cpu };
+    let stream = Stream::new_with_device(&device);
+    with_stream(&stream, || match load(setup, kind) {
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+        Ok(mut conversation) => {
+            let _ = ready.send(Ok(()));
+            let mut share = DraftShare::default();
+            while let Ok(job) = jobs.recv() {
+                if closing.load(Ordering::Relaxed) {
+                    break;
+                }
+                serve(job, &mut conversation, &mut share);
+            }
+        }
+    });
+}
+
+fn load(setup: &Setup, device: Device) -> Result<Conversation> {
+    let target = model(&setup.target, setup, device)?;
+    let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    let mut conversation = Conversation::new(target, draft);
+    warm_up(&mut conversation, setup.draft_tokens)?;
+    conversation.reset();
+    mlx_rs::memory::clear_cache()?;
+    Ok(conversation)
+}
+
+fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
+    let checkpoint = Checkpoint::open(source)?;
+    let unpack = match (device, setup.unpack) {
+        (Device::Gpu, _) => false,
+        (Device::Cpu, Some(unpack)) => unpack,
+        // Beside the unpacked weights there must be room for everything else.
+        (Device::Cpu, None) => memory::available_bytes()
+            .is_none_or(|available| checkpoint.unpacked_bytes() < available / 2),
+    };
+    let mut model = Model::load(&checkpoint, Storage { device, unpack })?;
+    model.narrow(setup.shared_vocab);
+    tracing::info!(model = checkpoint.name, unpack, "model loaded");
+    Ok(model)
+}
+
+/// Runs every number of rows that rounds will have once: the first time costs more on every device.
+fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<()> {
+    let side = |side: &mut Side, most: usize| -> Result<()> {
+        for rows in 1..=most {
+            let logits = logits(side.forward(&ids(&vec![0; rows]), Rows::All)?)?;
+            transforms::eval([&logits])?;
+        }
+        Ok(())
+    };
+    side(&mut conversation.target, draft_tokens + 1)?;
+    conversation.draft.as_mut().map_or(Ok(()), |draft| side(draft, 2))
+}
+
+fn serve(job: Job, conversation: &mut Conversation, share: &mut DraftShare) {
+    let Job { mut call, submitted } = job;
+    call.reply.start();
+    call.timeline.record(Phase::Queue, submitted, Stamp::now());
+    let finish = catch_unwind(AssertUnwindSafe(|| answer(&mut call, conversation, share)));
+    let finish = finish.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(EngineError::Mlx(format!("the engine's thread panicked: {text}")))
+    });
+    match &finish {
+        Ok(_) => conversation.settle(),
+        Err(error) => {
+            tracing::error!(%error, "a call failed");
+            conversation.reset();
+        }
+    }
+    let Call { reply, timeline, speculation, .. } = call;
+    reply.finish(Outcome {
+        finish: finish.map_err(|error| error.to_string()),
+        prompt_tokens: count(call.prompt.len()),
+        cached_tokens: count(call.cached),
+        output_tokens: count(call.produced),
+        timeline,
+        speculation,
+    });
+}
+
+fn answer(
+    call: &mut Call,
+    conversation: &mut Conversation,
+    share: &mut DraftShare,
+) -> Result<Finish> {
+    let Some(first) = call.read_prompt(conversation)? else { return Ok(Finish::Cancelled) };
+    if let Some(finish) = call.deliver(conversation, &[first]) {
+        return Ok(finish);
+    }
+    if call.draft_tokens > 0 && conversation.draft.is_some() {
+        call.speculate(conversation, share)
+    } else {
+        call.decode(conversation, first)
+    }
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,228 @@
+"""Makes tiny random checkpoints with mlx_lm's own Qwen2 classes and writes down what mlx_lm generates from them.
+
+Usage: reference.py OUT [TARGET DRAFT]. Writes OUT/<case>/{target,draft}/ and OUT/cases.json. With a real pair, also its rendered
+prompts, token ids and answers. All computing is done in 32 bits: that is what the engine does on CPUs.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+from mlx_lm.generate import generate_step, speculative_generate_step
+from mlx_lm.models import qwen2
+from mlx_lm.utils import load, load_model, quantize_model
+
+VOCABULARY = 320
+NEW_TOKENS = 200
+# Characters from here on stand for the tokens 0, 1, 2, ..., so that text and tokens are the same thing.
+FIRST_CHARACTER = 0x4E00
+
+BASE = {
+    "model_type": "qwen2",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "intermediate_size": 192,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 1024,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+CASES = {
+    "dense_f32": {},
+    "dense_f32_tied": {"config": {"tie_word_embeddings": True}},
+    "dense_bf16": {"dtype": mx.bfloat16},
+    "dense_f16_tied": {"dtype": mx.float16, "config": {"tie_word_embeddings": True}},
+    "affine_4": {"bits": 4},
+    "affine_4_tied_bf16": {"bits": 4, "dtype": mx.bfloat16, "config": {"tie_word_embeddings": True}},
+    "affine_5": {"bits": 5},
+    "affine_6": {"bits": 6, "group_size": 32},
+    "affine_8": {"bits": 8, "group_size": 128},
+    "mixed": {"bits": 4, "mixed": True},
+    "sharded": {"shards": 3},
+    "rope_traditional": {"config": {"rope_traditional": True}},
+    "rope_linear": {"config": {"rope_scaling": {"type": "linear", "factor": 4.0}}},
+    "one_kv_head": {"config": {"num_key_value_heads": 1}},
+}
+
+
+def random_weights(model, seed, spread=1.0):
+    """Weights that keep activations at a size where the likeliest token is clearly ahead."""
+    mx.random.seed(seed)
+
+    def fill(path, array):
+        if "norm" in path:
+            return 1.0 + 0.1 * mx.random.normal(array.shape)
+        if path.endswith("bias"):
+            return 0.1 * mx.random.normal(array.shape)
+        # A head over normed rows and an embedding of about unit rows.
+        fan = 1 if "embed" in path else array.shape[-1]
+        return spread * mx.random.normal(array.shape) / fan**0.5
+
+    flat = [(path, fill(path, array)) for path, array in tree_flatten(model.parameters())]
+    model.load_weights(flat)
+
+
+def noised(model, amount):
+    """A second set of weights near the first one, so that the models agree on part of the tokens."""
+    mx.random.seed(99)
+    flat = tree_flatten(model.parameters())
+    return [(path, array + amount * mx.std(array) * mx.random.normal(array.shape)) for path, array in flat]
+
+
+def save(folder, model, config, case):
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(config)
+    dtype = case.get("dtype", mx.float32)
+    model.update(tree_map(lambda array: array.astype(dtype), model.parameters()))
+    if "bits" in case:
+
+        def predicate(path, module):
+            if not case.get("mixed"):
+                return True
+            if "down_proj" in path:
+                return {"group_size": 32, "bits": 8}
+            return "v_proj" not in path
+
+        model, config = quantize_model(model, config, case.get("group_size", 64), case["bits"], quant_predicate=predicate)
+    weights = dict(tree_flatten(model.parameters()))
+    shards = case.get("shards", 1)
+    if shards == 1:
+        mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    else:
+        index = {}
+        for shard in range(shards):
+            name = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+            part = {path: weights[path] for path in sorted(weights)[shard::shards]}
+            mx.save_safetensors(str(folder / name), part)
+            index |= dict.fromkeys(part, name)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "config.json").write_text(json.dumps(config))
+    vocabulary = {chr(FIRST_CHARACTER + token): token for token in range(VOCABULARY)}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+def in_32_bits(model):
+    floats = (mx.bfloat16, mx.float16)
+    model.update(tree_map(lambda a: a.astype(mx.float32) if a.dtype in floats else a, model.parameters()))
+    return model
+
+
+def generate(model, prompt, count):
+    """Tokens, and by how much each was ahead of the second likeliest."""
+    tokens, gaps = [], []
+    for token, logprobs in generate_step(mx.array(prompt), model, max_tokens=count):
+        best = mx.sort(logprobs.astype(mx.float32))[-2:]
+        tokens.append(int(token))
+        gaps.append(float(best[1] - best[0]))
+    return tokens, gaps
+
+
+def random_case(out, name, case):
+    config = BASE | case.get("config", {})
+    build = lambda: qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    seed = 1000 + list(CASES).index(name)
+    target = build()
+    random_weights(target, seed)
+    draft = build()
+    draft.load_weights(noised(target, 0.08))
+    save(out / name / "target", target, config, case)
+    save(out / name / "draft", draft, config, {})
+    target = in_32_bits(load_model(out / name / "target")[0])
+    draft = in_32_bits(load_model(out / name / "draft")[0])
+    mx.random.seed(seed)
+    prompt = mx.random.randint(0, VOCABULARY, (37,)).tolist()
+    tokens, gaps = generate(target, prompt, NEW_TOKENS)
+    steps = speculative_generate_step(mx.array(prompt), target, draft, num_draft_tokens=3, max_tokens=NEW_TOKENS)
+    speculated = [int(token) for token, _, _ in steps]
+    return {"name": name, "prompt": prompt, "tokens": tokens, "gaps": gaps, "speculated": speculated}
+
+
+CONVERSATIONS = [
+    {"messages": [{"role": "user", "content": "Where is the session cache cleared?"}], "tools": True},
+    {"messages": [{"role": "user", "content": "What is a closure?"}], "tools": False},
+    {
+        "messages": [
+            {"role": "system", "content": "Answer in one sentence."},
+            {"role": "user", "content": "Show me parse_header \u2013 \u201cquoted\u201d <&> \u00e9\U0001f600"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "read_file", "arguments": {"path": "a/b.py", "n": [1, 2.5, None, True]}},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1", "content": "def parse_header(line):\n    return line\n"},
+        ],
+        "tools": True,
+    },
+]
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": f"{name} \u2013 a tool with \u201cquotes\u201d & <marks>",
+            "parameters": {"type": "object", "properties": {argument: {"type": "string"}}, "required": [argument]},
+        },
+    }
+    for name, argument in [("search_code", "pattern"), ("read_file", "path")]
+]
+
+
+def pair(target_path, draft_path):
+    model, tokenizer = load(target_path)
+    model = in_32_bits(model)
+    answers = []
+    for conversation in CONVERSATIONS:
+        tools = TOOLS if conversation["tools"] else None
+        options = {"tools": tools, "add_generation_prompt": True}
+        text = tokenizer.apply_chat_template(conversation["messages"], tokenize=False, **options)
+        ids = list(tokenizer.apply_chat_template(conversation["messages"], tokenize=True, return_dict=False, **options))
+        tokens, gaps = generate(model, ids, NEW_TOKENS)
+        ends = [index for index, token in enumerate(tokens) if token in tokenizer.eos_token_ids]
+        tokens = tokens[: ends[0]] if ends else tokens
+        answers.append(
+            {
+                "messages": conversation["messages"],
+                "tools": tools or [],
+                "text": text,
+                "ids": ids,
+                "tokens": tokens,
+                "gaps": gaps[: len(tokens) + 1],
+                "answer": tokenizer.decode(tokens),
+            }
+        )
+    return answers
+
+
+def main():
+    out = Path(sys.argv[1])
+    result = {"cases": [random_case(out, name, case) for name, case in CASES.items()], "pair": []}
+    if len(sys.argv) > 2:
+        result["pair"] = pair(sys.argv[2], sys.argv[3])
+    (out / "cases.json").write_text(json.dumps(result))
+
+
+main()
