@@ -126,6 +126,17 @@ fn two_agents_in_one_trace() {
 }
 
 #[test]
+fn what_an_agent_asked_inside_a_tool_says_nothing_about_the_tool_s_own_requests() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).tool("delegate"),
+        span(2, 1, 10, 90).http().client(),
+        span(3, 2, 20, 80).agent(),
+        span(4, 3, 30, 70).model(),
+    ]);
+    assert_eq!(account.blocking, split(&[(Tool, 40), (Framework, 20), (Generation, 40)]));
+}
+
+#[test]
 fn a_call_without_any_end_lasts_to_the_window_s() {
     let account = over_100(&[
         span(1, 0, 0, None).agent(),
@@ -239,6 +250,21 @@ fn what_was_inferred_is_marked() {
     let account = over_100(&[span(1, 0, 0, 100).agent(), tool]);
     assert_eq!(account.inferred, split(&[(Tool, 50)]));
     assert!(account.tools["search"].inferred);
+}
+
+#[test]
+fn what_was_heard_of_during_an_inferred_tool_takes_its_time_from_it() {
+    let tool = |number| Span { origin: Origin::Inferred, ..span(number, 9, 10, 90).tool("ask") };
+    let account = over_100(&[
+        tool(1),
+        tool(2),
+        span(3, 0, 30, 60).http().server(),
+        span(4, 3, 35, 55).model(),
+        span(5, 0, 85, 95).model(),
+    ]);
+    let expected = [(Unknown, 10 + 5), (Generation, 20 + 10), (Http, 10), (Tool, 20 + 25)];
+    assert_eq!(account.blocking, split(&expected));
+    assert_eq!(account.inferred, split(&[(Tool, 45)]));
 }
 
 #[test]

@@ -12,6 +12,9 @@ use super::Shifts;
 /// HTTP client spans that one server span may have to be lifted out of; deeper nests are not worth the search.
 const LIFTS: usize = 8;
 
+/// Inferred tools looked at, latest first, for the one that a span lies in.
+const TOOLS_IN_SIGHT: usize = 8;
+
 /// A span in its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node<'a> {
@@ -72,6 +75,7 @@ impl<'a> Forest<'a> {
         let mut nodes = unite(spans);
         cut_cycles(&mut nodes);
         lift_server_halves(&mut nodes);
+        nest_in_inferred_tools(&mut nodes);
         let children = Children::new(&nodes);
         let root = nodes.len();
         let mut order = children.of(root).to_vec();
@@ -234,6 +238,37 @@ fn lift_server_halves(nodes: &mut [Node<'_>]) {
                 break;
             }
             nodes[index].parent = parent.parent;
+        }
+    }
+}
+
+/// An inferred tool fills the whole gap between two calls; what was heard of in that gap, such as a model that the tool
+/// asked, explains its time better. So spans beside an inferred tool that lie in its interval become parts of it.
+fn nest_in_inferred_tools(nodes: &mut [Node<'_>]) {
+    let inferred =
+        |node: &Node<'_>| node.class == Class::Tool && node.span.origin == Origin::Inferred;
+    let mut tools: Vec<usize> = (0..nodes.len()).filter(|&index| inferred(&nodes[index])).collect();
+    // Of parallel tools with one interval the last in this order has the smallest id, like the one that is on the critical path.
+    tools.sort_by_key(|&index| {
+        let node = &nodes[index];
+        (node.parent, node.span.start, Reverse((node.span.end, index)))
+    });
+    if tools.is_empty() {
+        return;
+    }
+    for index in 0..nodes.len() {
+        let Node { span, parent, .. } = nodes[index];
+        let Some(end) = span.end.filter(|_| !inferred(&nodes[index])) else { continue };
+        let before = tools.partition_point(|&tool| {
+            (nodes[tool].parent, nodes[tool].span.start) <= (parent, span.start)
+        });
+        let mut in_sight = tools[..before].iter().rev().take(TOOLS_IN_SIGHT).copied();
+        let holds = |&tool: &usize| {
+            let tool = &nodes[tool];
+            tool.parent == parent && tool.span.end.is_some_and(|tool_end| end <= tool_end)
+        };
+        if let Some(tool) = in_sight.find(holds) {
+            nodes[index].parent = tool;
         }
     }
 }
