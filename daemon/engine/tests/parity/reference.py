@@ -51,18 +51,20 @@ CASES = {
 }
 
 
-def random_weights(model, seed, spread=1.0):
+def random_weights(model, seed, tied):
     """Weights that keep activations at a size where the likeliest token is clearly ahead."""
     mx.random.seed(seed)
 
     def fill(path, array):
+        if path == "model.norm.weight":
+            return 3.0 + 0.1 * mx.random.normal(array.shape)
         if "norm" in path:
             return 1.0 + 0.1 * mx.random.normal(array.shape)
         if path.endswith("bias"):
             return 0.1 * mx.random.normal(array.shape)
-        # A head over normed rows and an embedding of about unit rows.
-        fan = 1 if "embed" in path else array.shape[-1]
-        return spread * mx.random.normal(array.shape) / fan**0.5
+        # A tied embedding must be small beside what the layers add, or every token predicts itself.
+        scale = (0.1 if tied else 1.0) if "embed" in path else array.shape[-1] ** -0.5
+        return scale * mx.random.normal(array.shape)
 
     flat = [(path, fill(path, array)) for path, array in tree_flatten(model.parameters())]
     model.load_weights(flat)
@@ -137,9 +139,9 @@ def generate(model, prompt, count):
 def random_case(out, name, case):
     config = BASE | case.get("config", {})
     build = lambda: qwen2.Model(qwen2.ModelArgs.from_dict(config))
-    seed = 1000 + list(CASES).index(name)
+    seed = 2000 + list(CASES).index(name)
     target = build()
-    random_weights(target, seed)
+    random_weights(target, seed, config["tie_word_embeddings"])
     draft = build()
     draft.load_weights(noised(target, 0.08))
     save(out / name / "target", target, config, case)
