@@ -7,10 +7,12 @@
 //! parallel work counts in full; divided by the wall time it is the parallelism.
 //!
 //! Spans may be nested, overlapping, disordered, duplicated, skewed, orphaned, cyclic, empty, negative, endless or outside of
-//! the window. The work is O(n log n), without recursion.
+//! the window. The work is O(n log n), without recursion. Where parents do not tell enough, because a client sent no trace
+//! context or a tool is known by inference alone, times decide what lies in what.
 
 mod explain;
 mod forest;
+mod nest;
 mod walk;
 
 #[cfg(test)]

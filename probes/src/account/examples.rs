@@ -268,6 +268,52 @@ fn what_was_heard_of_during_an_inferred_tool_takes_its_time_from_it() {
 }
 
 #[test]
+fn server_halves_without_a_trace_context_go_to_the_client_halves_around_them() {
+    let agent = [
+        span(1, 0, 0, 100).agent().reported(),
+        span(2, 1, 10, 40).model().client().reported(),
+        span(3, 1, 45, 60).tool("search").reported(),
+        span(4, 1, 65, 95).model().client().reported(),
+    ];
+    let answers = [
+        span(5, 0, 15, 35).http().server(),
+        span(6, 5, 15, 35).model(),
+        span(7, 99, 70, 96).http().server(),
+        span(8, 7, 75, 95).model(),
+    ];
+    let account = over_100(&[agent.as_slice(), &answers].concat());
+    let http = (5 + 5) + (4 + 5 + 1);
+    let expected = [(Framework, 25), (Http, http), (Generation, 20 + 20), (Tool, 15)];
+    assert_eq!(account.blocking, split(&expected));
+    assert_eq!(account.inferred, PerCategory::default());
+    assert_eq!(account.shifts, Shifts { shifted: 1, clamped: 0, largest_ns: 1 });
+}
+
+#[test]
+fn parallel_calls_without_a_trace_context_share_out_the_client_halves() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).agent().reported(),
+        span(2, 1, 0, 100).model().client().reported(),
+        span(3, 1, 10, 100).model().client().reported(),
+        span(4, 0, 20, 90).http().server(),
+        span(5, 0, 30, 90).http().server(),
+    ]);
+    assert_eq!(account.busy, split(&[(Http, 100 + 90)]));
+    assert_eq!(account.inferred, PerCategory::default(), "each client half has its server half");
+}
+
+#[test]
+fn a_call_without_a_trace_context_lies_in_the_tool_that_made_it() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).agent().reported(),
+        span(2, 1, 10, 90).tool("ask").reported(),
+        span(3, 0, 20, None).http().server(),
+        span(4, 3, 20, None).model(),
+    ]);
+    assert_eq!(account.blocking, split(&[(Framework, 20), (Tool, 10), (Generation, 70)]));
+}
+
+#[test]
 fn parents_that_form_a_cycle_are_cut_where_they_began() {
     let account = over_100(&[
         span(1, 3, 0, 80).tool("search"),

@@ -7,13 +7,7 @@ use crate::classify::{Class, classify};
 use crate::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use crate::time::Stamp;
 
-use super::Shifts;
-
-/// HTTP client spans that one server span may have to be lifted out of; deeper nests are not worth the search.
-const LIFTS: usize = 8;
-
-/// Inferred tools looked at, latest first, for the one that a span lies in.
-const TOOLS_IN_SIGHT: usize = 8;
+use super::{Shifts, nest};
 
 /// A span in its place.
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +67,8 @@ impl Children {
 impl<'a> Forest<'a> {
     pub(super) fn new(spans: impl IntoIterator<Item = &'a Span>, window: (Stamp, Stamp)) -> Self {
         let mut nodes = unite(spans);
+        nest::nest(&mut nodes);
         cut_cycles(&mut nodes);
-        lift_server_halves(&mut nodes);
-        nest_in_inferred_tools(&mut nodes);
         let children = Children::new(&nodes);
         let root = nodes.len();
         let mut order = children.of(root).to_vec();
@@ -219,56 +212,5 @@ fn cut_cycles(nodes: &mut [Node<'_>]) {
             member = nodes[member].parent;
         }
         nodes[head].parent = root;
-    }
-}
-
-/// HTTP client spans may end with the answer's headers. A server half that is longer than its client half goes to the span
-/// around that, where it finds room.
-fn lift_server_halves(nodes: &mut [Node<'_>]) {
-    let lasts = |span: &Span| span.end.map_or(u64::MAX, |end| end.since(span.start));
-    for index in 0..nodes.len() {
-        let child = nodes[index].span;
-        if child.kind != SpanKind::Server {
-            continue;
-        }
-        for _ in 0..LIFTS {
-            let Some(parent) = nodes.get(nodes[index].parent) else { break };
-            let client = parent.class == Class::Http && parent.span.kind == SpanKind::Client;
-            if !client || lasts(child) <= lasts(parent.span) {
-                break;
-            }
-            nodes[index].parent = parent.parent;
-        }
-    }
-}
-
-/// An inferred tool fills the whole gap between two calls; what was heard of in that gap, such as a model that the tool
-/// asked, explains its time better. So spans beside an inferred tool that lie in its interval become parts of it.
-fn nest_in_inferred_tools(nodes: &mut [Node<'_>]) {
-    let inferred =
-        |node: &Node<'_>| node.class == Class::Tool && node.span.origin == Origin::Inferred;
-    let mut tools: Vec<usize> = (0..nodes.len()).filter(|&index| inferred(&nodes[index])).collect();
-    // Of parallel tools with one interval the last in this order has the smallest id, like the one that is on the critical path.
-    tools.sort_by_key(|&index| {
-        let node = &nodes[index];
-        (node.parent, node.span.start, Reverse((node.span.end, index)))
-    });
-    if tools.is_empty() {
-        return;
-    }
-    for index in 0..nodes.len() {
-        let Node { span, parent, .. } = nodes[index];
-        let Some(end) = span.end.filter(|_| !inferred(&nodes[index])) else { continue };
-        let before = tools.partition_point(|&tool| {
-            (nodes[tool].parent, nodes[tool].span.start) <= (parent, span.start)
-        });
-        let mut in_sight = tools[..before].iter().rev().take(TOOLS_IN_SIGHT).copied();
-        let holds = |&tool: &usize| {
-            let tool = &nodes[tool];
-            tool.parent == parent && tool.span.end.is_some_and(|tool_end| end <= tool_end)
-        };
-        if let Some(tool) = in_sight.find(holds) {
-            nodes[index].parent = tool;
-        }
     }
 }
