@@ -55,6 +55,12 @@ fn an_id_that_is_used_again_pairs_with_the_latest_answer() {
         call(4, 1500, 1600).brings("call_0"),
     ];
     assert_eq!(found(&calls, &[]), [tool("search", 1100, 1200), tool("read", 1300, 1500)]);
+    let asked_again = [
+        call(2, 1000, 1100).asks("call_0", "search"),
+        call(3, 1150, 1250).asks("call_0", "search"),
+        call(4, 1500, 1600).brings("call_0"),
+    ];
+    assert_eq!(found(&asked_again, &[]), [tool("search", 1250, 1500)]);
 }
 
 #[test]
