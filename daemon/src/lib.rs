@@ -5,12 +5,16 @@
 
 pub mod agent;
 pub mod api;
+pub mod backend;
 pub mod body;
+pub mod cli;
+pub mod commands;
 pub mod export;
 pub mod gateway;
 pub mod ids;
 pub mod intake;
 pub mod ledger;
+pub mod service;
 pub mod settings;
 pub mod store;
 pub mod terminal;
