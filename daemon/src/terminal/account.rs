@@ -1,0 +1,299 @@
+//! The account of a run as text: the head, the categories with their phases, the tools, the calls, the drafting, and the
+//! sentence that says it in words. At most 80 columns.
+
+use dwell_probes::category::Category;
+use dwell_probes::report::{CallReport, RunReport};
+use dwell_probes::run::RunState;
+
+use super::Screen;
+use super::format::{bar, clip, count, duration, per_cent, share, speed};
+use super::table::{Align, columns};
+
+/// The widest line.
+const WIDTH: usize = 80;
+/// Cells of a bar that stands for the whole run.
+const BAR: u32 = 24;
+/// More calls than these are told by their number only.
+const MAX_CALLS: usize = 12;
+/// What marks a time that was concluded, not measured.
+const INFERRED: &str = "~";
+
+/// Everything there is to say about a run.
+pub fn full(report: &RunReport, screen: &Screen) -> String {
+    below(head(report, screen), report, screen)
+}
+
+/// Everything there is to say about several runs together, below a title.
+pub fn total(title: &str, report: &RunReport, screen: &Screen) -> String {
+    let title = format!("{title}  {} wall", duration(report.wall_ns));
+    below(vec![screen.strong(&clip(&title, WIDTH))], report, screen)
+}
+
+fn below(head: Vec<String>, report: &RunReport, screen: &Screen) -> String {
+    let parts = [
+        head,
+        categories(report, screen),
+        tools(report, screen),
+        calls(report, screen),
+        drafting(report),
+        foot(report, screen),
+    ];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|lines| !lines.is_empty()).map(|lines| lines.join("\n")).collect();
+    format!("{}\n", parts.join("\n\n"))
+}
+
+/// One line of at most `width` characters: how the wall time is split, largest part first. Small parts that do not fit are
+/// left out.
+pub fn split(report: &RunReport, width: usize, screen: &Screen) -> String {
+    const SEPARATOR: &str = " · ";
+    let mut parts: Vec<(Category, u64)> = report.account.iter().filter(|&(_, ns)| ns > 0).collect();
+    // A stable sort: equal parts stay in display order.
+    parts.sort_by_key(|&(_, ns)| std::cmp::Reverse(ns));
+    let mut line = String::new();
+    let mut used = 0;
+    for (category, ns) in parts {
+        let mark = if report.inferred[category] > 0 { INFERRED } else { "" };
+        let text = format!("{} {mark}{}", category.name(), share(ns, report.wall_ns));
+        let separator = if line.is_empty() { "" } else { SEPARATOR };
+        used += separator.chars().count() + text.chars().count();
+        if used > width {
+            break;
+        }
+        line.push_str(separator);
+        line.push_str(&screen.category(category, &text));
+    }
+    line
+}
+
+fn head(report: &RunReport, screen: &Screen) -> Vec<String> {
+    let run = &report.run;
+    let mut title = run.id.clone();
+    for part in [&run.agent, &run.name].into_iter().flatten() {
+        title.push_str("  ");
+        title.push_str(part);
+    }
+    let state = match run.state {
+        RunState::Open => "open",
+        RunState::Finished => "",
+        RunState::Unfinished => "unfinished",
+    };
+    let room = WIDTH - if state.is_empty() { 0 } else { state.len() + 2 };
+    let title = screen.strong(&clip(&title, room));
+    let first = if state.is_empty() { title } else { format!("{title}  {}", screen.bad(state)) };
+    let tool_calls: u64 = report.tools.iter().map(|tool| tool.calls).sum();
+    let facts = [
+        format!("{} wall", duration(report.wall_ns)),
+        count(report.calls.len(), "model call"),
+        count(usize::try_from(tool_calls).unwrap_or(usize::MAX), "tool call"),
+        started(&run.started_at),
+    ];
+    let mut lines = vec![first, screen.faint(&facts.join(" · "))];
+    if run.state == RunState::Unfinished {
+        lines.push("It broke off: this is what was recorded until then.".to_owned());
+    }
+    lines
+}
+
+/// `2026-11-20T20:46:12.123Z` without its fraction and its T.
+fn started(at: &str) -> String {
+    let (seconds, _) = at.split_once('.').unwrap_or((at, ""));
+    format!("{} UTC", seconds.trim_end_matches('Z').replace('T', " "))
+}
+
+fn categories(report: &RunReport, screen: &Screen) -> Vec<String> {
+    let wall = report.wall_ns;
+    let mut lines = Vec::new();
+    let mut absent = Vec::new();
+    // What was inferred is told behind the bars, and all bars have the same scale.
+    let cells = if report.inferred.total() > 0 { BAR - 4 } else { BAR };
+    for (category, ns) in report.account.iter() {
+        if ns == 0 {
+            absent.push(category.name());
+            continue;
+        }
+        lines.push(category_line(report, (category, ns), cells, screen));
+        if matches!(category, Category::Generation | Category::Speculation) {
+            let phases =
+                report.phases.iter().filter(|(phase, ns)| phase.category() == category && **ns > 0);
+            lines.extend(phases.map(|(phase, &ns)| {
+                let line =
+                    format!("  {:<13}  {:>11}  {:>7}", phase.name(), duration(ns), share(ns, wall));
+                screen.faint(&line)
+            }));
+        }
+    }
+    if report.account.total() > 0 {
+        let parallel = if report.parallelism > 1.005 {
+            format!("  {:.2} things at once on average", report.parallelism)
+        } else {
+            String::new()
+        };
+        lines.push(format!("{:<15}  {:>11}  {:>7}{parallel}", "total", duration(wall), "100 %"));
+    }
+    if !absent.is_empty() {
+        lines.push(screen.faint(&format!("nothing in {}", absent.join(", "))));
+    }
+    lines
+}
+
+fn category_line(
+    report: &RunReport,
+    (category, ns): (Category, u64),
+    cells: u32,
+    screen: &Screen,
+) -> String {
+    let inferred = report.inferred[category];
+    let (mark, note) = match inferred {
+        0 => ("", String::new()),
+        part if part >= ns => (INFERRED, "  inferred".to_owned()),
+        part => ("", format!("  {} inferred", duration(part))),
+    };
+    let time = format!("{mark}{}", duration(ns));
+    let bar = bar(ns, report.wall_ns, cells);
+    let line = format!(
+        "{}  {time:>11}  {:>7}  {}{note}",
+        screen.category(category, &format!("{:<15}", category.name())),
+        share(ns, report.wall_ns),
+        screen.category(category, &bar),
+    );
+    line.trim_end().to_owned()
+}
+
+fn tools(report: &RunReport, screen: &Screen) -> Vec<String> {
+    if report.tools.is_empty() {
+        return Vec::new();
+    }
+    let mut rows = vec![["tool", "calls", "time", ""].map(str::to_owned).to_vec()];
+    rows.extend(report.tools.iter().map(|tool| {
+        let (mark, note) = if tool.inferred { (INFERRED, "inferred") } else { ("", "") };
+        vec![
+            clip(&tool.name, 40),
+            tool.calls.to_string(),
+            format!("{mark}{}", duration(tool.wall_ns)),
+            note.to_owned(),
+        ]
+    }));
+    let lines = columns(&[Align::Left, Align::Right, Align::Right], &rows);
+    with_faint_head(lines, screen)
+}
+
+fn with_faint_head(mut lines: Vec<String>, screen: &Screen) -> Vec<String> {
+    if let Some(head) = lines.first_mut() {
+        *head = screen.faint(head);
+    }
+    lines
+}
+
+fn calls(report: &RunReport, screen: &Screen) -> Vec<String> {
+    if report.calls.is_empty() {
+        return Vec::new();
+    }
+    let head = ["call", "model", "first token", "time", "in", "out", "tok/s", "accepted"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let shown = report.calls.iter().take(MAX_CALLS).enumerate();
+    rows.extend(shown.clone().map(|(index, call)| call_row(index + 1, call)));
+    let aligns = [
+        Align::Right,
+        Align::Left,
+        Align::Right,
+        Align::Right,
+        Align::Right,
+        Align::Right,
+        Align::Right,
+        Align::Right,
+    ];
+    let mut lines = with_faint_head(columns(&aligns, &rows), screen);
+    for (index, call) in shown {
+        if let Some(error) = &call.error {
+            lines.push(screen.bad(&clip(&format!("call {}: {error}", index + 1), WIDTH)));
+        }
+    }
+    let hidden = report.calls.len().saturating_sub(MAX_CALLS);
+    if hidden > 0 {
+        lines.push(format!("and {} more, which --json shows", count(hidden, "call")));
+    }
+    lines
+}
+
+fn call_row(number: usize, call: &CallReport) -> Vec<String> {
+    const UNKNOWN: &str = "-";
+    let model = match call.upstream.as_str() {
+        "engine" | "" => call.model.clone(),
+        upstream => format!("{} @ {upstream}", call.model),
+    };
+    let accepted = call.speculation.as_ref().filter(|speculation| speculation.drafted > 0);
+    vec![
+        number.to_string(),
+        clip(&model, 20),
+        call.ttft_ns.map_or_else(|| UNKNOWN.to_owned(), duration),
+        duration(call.wall_ns),
+        call.input_tokens.to_string(),
+        call.output_tokens.to_string(),
+        call.tokens_per_second.map_or_else(|| UNKNOWN.to_owned(), speed),
+        accepted.map_or_else(
+            || UNKNOWN.to_owned(),
+            |speculation| per_cent(speculation.accepted as f64 / speculation.drafted as f64),
+        ),
+    ]
+}
+
+/// What drafting gave over all calls.
+fn drafting(report: &RunReport) -> Vec<String> {
+    let Some(all) = &report.speculation else { return Vec::new() };
+    let (Some(rate), Some(length)) = (all.acceptance_rate(), all.acceptance_length()) else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!(
+        "drafting  {} of {} tokens accepted ({}), {length:.2} tokens per round, {}",
+        all.accepted,
+        all.drafted,
+        per_cent(rate),
+        count(usize::try_from(all.rounds).unwrap_or(usize::MAX), "round"),
+    )];
+    let by_position: Vec<String> = all
+        .accepted_by_position
+        .iter()
+        .zip(&all.compared_by_position)
+        .filter(|&(_, &compared)| compared > 0)
+        .map(|(&accepted, &compared)| per_cent(accepted as f64 / compared as f64))
+        .collect();
+    if by_position.len() > 1 {
+        let text = format!("accepted by position, once compared: {}", by_position.join("  "));
+        lines.push(format!("          {}", clip(&text, WIDTH - 10)));
+    }
+    lines
+}
+
+fn foot(report: &RunReport, screen: &Screen) -> Vec<String> {
+    let mut lines = wrap(&report.verdict, WIDTH);
+    for line in &mut lines {
+        *line = screen.strong(line);
+    }
+    if report.inferred.total() > 0 || report.tools.iter().any(|tool| tool.inferred) {
+        let note = format!("{INFERRED} inferred: concluded from what was measured around it");
+        lines.push(screen.faint(&note));
+    }
+    if report.dropped > 0 {
+        lines.push(screen.bad(&format!(
+            "{} dropped, so that this account is not complete",
+            count(usize::try_from(report.dropped).unwrap_or(usize::MAX), "record")
+        )));
+    }
+    lines
+}
+
+/// Breaks a text at blanks so that lines fit; a longer word stands alone.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

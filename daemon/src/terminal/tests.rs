@@ -1,0 +1,243 @@
+//! Whole screens against text files. With `DWELL_BLESS=1` in the environment the files are written anew; read the difference
+//! before keeping it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dwell_probes::category::{Category, PerCategory};
+use dwell_probes::phase::Phase;
+use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
+use dwell_probes::run::RunState;
+use dwell_probes::speculation::Speculation;
+
+use super::demo::{Asked, Figures, View};
+use super::{Screen, account, demo, runs};
+
+const MS: u64 = 1_000_000;
+
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/terminal/tests").join(name);
+    if std::env::var_os("DWELL_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, wanted, "{name} is not what is shown");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80: {line}");
+        assert_eq!(line, line.trim_end(), "blanks at the end: {line:?}");
+    }
+}
+
+fn per_category(parts: &[(Category, u64)]) -> PerCategory {
+    let mut table = PerCategory::default();
+    for &(category, ns) in parts {
+        table[category] = ns;
+    }
+    table
+}
+
+fn empty(id: &str, state: RunState) -> RunReport {
+    RunReport {
+        run: RunFacts {
+            id: id.to_owned(),
+            agent: Some("dwell-demo".to_owned()),
+            name: Some("Find all Django views in the codebase".to_owned()),
+            conversation: None,
+            started_at: "2026-11-20T20:46:12.123456789Z".to_owned(),
+            state,
+        },
+        wall_ns: 0,
+        account: PerCategory::default(),
+        inferred: PerCategory::default(),
+        busy: PerCategory::default(),
+        parallelism: 1.0,
+        phases: BTreeMap::new(),
+        calls: Vec::new(),
+        tools: Vec::new(),
+        speculation: None,
+        shifts: dwell_probes::account::Shifts::default(),
+        spans: 0,
+        dropped: 0,
+        verdict: "Nothing was measured: no time has passed in it.".to_owned(),
+    }
+}
+
+fn call(
+    ttft_ms: u64,
+    wall_ms: u64,
+    tokens: (u64, u64),
+    speculation: Option<Speculation>,
+) -> CallReport {
+    let rate = (tokens.1 - 1) as f64 * 1000.0 / (wall_ms - ttft_ms) as f64;
+    CallReport {
+        id: "00f067aa0ba902b7".to_owned(),
+        model: "builtin".to_owned(),
+        upstream: "engine".to_owned(),
+        offset_ns: 0,
+        wall_ns: wall_ms * MS,
+        ttft_ns: Some(ttft_ms * MS),
+        input_tokens: tokens.0,
+        output_tokens: tokens.1,
+        cached_tokens: 0,
+        tokens_per_second: Some(rate),
+        phases: BTreeMap::new(),
+        error: None,
+        speculation,
+    }
+}
+
+/// A usual run of the demo.
+fn usual() -> RunReport {
+    let mut drafting = Speculation { draft_length: 3, ..Speculation::default() };
+    for accepted in [3, 3, 1, 0, 2, 3, 3, 3, 2, 1] {
+        drafting.count(3, accepted);
+    }
+    RunReport {
+        wall_ns: 1_240 * MS,
+        account: per_category(&[
+            (Category::Generation, 771 * MS),
+            (Category::Speculation, 251 * MS),
+            (Category::Tool, 112 * MS),
+            (Category::Http, 3 * MS + 124_000),
+            (Category::Framework, 102 * MS + 836_000),
+            (Category::Queue, 40_000),
+        ]),
+        phases: BTreeMap::from([
+            (Phase::Prefill, 412 * MS),
+            (Phase::Verify, 340 * MS),
+            (Phase::Detokenize, 900_000),
+            (Phase::Draft, 231 * MS),
+            (Phase::Accept, 48_000),
+            (Phase::Emit, 812_000),
+        ]),
+        calls: vec![
+            call(45, 612, (212, 48), Some(drafting.clone())),
+            call(61, 410, (301, 30), None),
+        ],
+        tools: vec![ToolReport { name: "search_code".to_owned(), calls: 1, wall_ns: 112 * MS, inferred: false }],
+        speculation: Some(drafting),
+        spans: 31,
+        verdict: "Generation took 62 % of 1.24 s (771 ms), speculation 20 %: shorter answers would help most.".to_owned(),
+        ..empty("run-f3k9a7q2", RunState::Finished)
+    }
+}
+
+#[test]
+fn a_usual_run() {
+    check("usual.txt", &account::full(&usual(), &Screen::PLAIN));
+}
+
+#[test]
+fn an_inferred_tool_is_marked_wherever_it_stands() {
+    let run = usual();
+    let mut report = RunReport {
+        inferred: per_category(&[(Category::Tool, 112 * MS), (Category::Generation, 31 * MS)]),
+        ..run
+    };
+    report.tools[0].inferred = true;
+    report.run.name = None;
+    check("inferred.txt", &account::full(&report, &Screen::PLAIN));
+}
+
+#[test]
+fn an_unfinished_run_with_losses_and_a_failed_call() {
+    let mut report = RunReport { dropped: 3, ..usual() };
+    report.run.state = RunState::Unfinished;
+    report.run.name = Some(
+        "a name that is far too long to fit into a line of eighty columns, whatever one does"
+            .to_owned(),
+    );
+    report.calls[1].error = Some(
+        "the engine has stopped: out of memory while a long prompt was being read, and more"
+            .to_owned(),
+    );
+    report.calls[1].ttft_ns = None;
+    report.calls[1].tokens_per_second = None;
+    report.calls[1].upstream = "openai".to_owned();
+    report.calls[1].model = "Qwen2.5-Coder-14B-Instruct-4bit".to_owned();
+    check("unfinished.txt", &account::full(&report, &Screen::PLAIN));
+}
+
+#[test]
+fn nothing_at_all() {
+    check("nothing.txt", &account::full(&empty("run-00000000", RunState::Open), &Screen::PLAIN));
+}
+
+#[test]
+fn many_calls_and_parallel_tools() {
+    let mut report = usual();
+    report.calls = (0..15).map(|_| report.calls[0].clone()).collect();
+    report.parallelism = 2.5;
+    report.wall_ns = 3_725_000_000_000;
+    report.account =
+        per_category(&[(Category::Human, 3_725_000_000_000 - 1), (Category::Unknown, 1)]);
+    check("many.txt", &account::full(&report, &Screen::PLAIN));
+}
+
+#[test]
+fn colours_change_nothing_but_the_colours() {
+    let coloured = account::full(&usual(), &Screen { colours: true });
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, behind)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        rest = behind.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    // A bar's colour stands behind blanks that the plain screen leaves out.
+    let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
+    let wanted = account::full(&usual(), &Screen::PLAIN);
+    assert_eq!(trimmed, wanted.lines().collect::<Vec<_>>());
+    assert!(coloured.contains("\x1b[38;5;33mgeneration"));
+}
+
+#[test]
+fn the_list_of_runs() {
+    let mut unnamed = empty("run-1a2b3c4d", RunState::Unfinished);
+    unnamed.run.agent = None;
+    unnamed.run.name = None;
+    let other = RunReport {
+        wall_ns: 125_000 * MS,
+        ..empty("a-name-that-somebody-else-gave", RunState::Open)
+    };
+    check("runs.txt", &runs::list(&[usual(), unnamed, other], &Screen::PLAIN));
+    check("no_runs.txt", &runs::list(&[], &Screen::PLAIN));
+}
+
+#[test]
+fn the_demo() {
+    let asked = |ok, tools: &[(&str, &str)], error: Option<&str>| Asked {
+        query: "Find all Django views in the codebase".to_owned(),
+        expected: "tool",
+        got: if tools.is_empty() { "direct" } else { "tool" },
+        ok,
+        error: error.map(str::to_owned),
+        tools: tools
+            .iter()
+            .map(|&(name, arguments)| (name.to_owned(), arguments.to_owned()))
+            .collect(),
+        answer:
+            "I found several matches for Django views.\nThe first is in accounts/views.py, line 11."
+                .to_owned(),
+        report: usual(),
+    };
+    let asked = [
+        asked(true, &[("search_code", "{\"pattern\": \"Django views\"}")], None),
+        asked(false, &[], None),
+        asked(false, &[], Some("gave up: it asks for tools again and again")),
+    ];
+    let reports: Vec<RunReport> = asked.iter().map(|one| one.report.clone()).collect();
+    let mut total = total(&reports);
+    total.verdict = "Generation took 62 %.".to_owned();
+    let figures = Figures {
+        tokens_per_second: Some(98.06),
+        first_token_p50_ns: Some(45 * MS),
+        first_token_max_ns: Some(61 * MS),
+        acceptance_rate: Some(0.7),
+        acceptance_length: Some(3.1),
+        peak_process_bytes: Some(212 << 20),
+        peak_arrays_bytes: 48 << 20,
+    };
+    let view = View { asked: &asked, total: &total, figures: &figures };
+    check("demo.txt", &demo::result(&view, &Screen::PLAIN));
+}
