@@ -2,8 +2,8 @@
 //! time is dropped and counted. Which spans there are is the ledger's business.
 //!
 //! Read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`,
-//! `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`. Read by the crate
-//! `opentelemetry-otlp` itself: `..._HEADERS`, `..._TIMEOUT`, `..._COMPRESSION`, `..._INSECURE`.
+//! `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL`, `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT`, `OTEL_SERVICE_NAME`,
+//! `OTEL_RESOURCE_ATTRIBUTES`. Read by the crate `opentelemetry-otlp` itself: `..._HEADERS`, `..._COMPRESSION`, `..._INSECURE`.
 
 mod data;
 mod destination;
@@ -17,7 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig};
+use hyper_rustls::HttpsConnectorBuilder;
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -44,6 +49,11 @@ pub enum Error {
         /// The parser's words.
         reason: String,
     },
+    /// The machine's root certificates cannot be read.
+    #[error(
+        "the machine's root certificates cannot be read: {0}; install ca-certificates or set SSL_CERT_FILE"
+    )]
+    Roots(#[source] std::io::Error),
     /// The exporter's own settings contradict each other.
     #[error("spans cannot be exported: {0}; check the OTEL_EXPORTER_OTLP_ variables")]
     Build(#[from] ExporterBuildError),
@@ -88,15 +98,9 @@ impl Exporter {
             );
             return Ok(None);
         }
-        let builder = SpanExporter::builder();
-        let endpoint = destination.endpoint.clone();
-        let mut exporter = match destination.protocol {
-            Protocol::Grpc => builder.with_tonic().with_endpoint(&endpoint).build()?,
-            protocol => {
-                builder.with_http().with_protocol(protocol).with_endpoint(&endpoint).build()?
-            }
-        };
+        let mut exporter = connected(&destination)?;
         exporter.set_resource(&destination.resource);
+        let endpoint = destination.endpoint;
         let dropped = Arc::new(move |n| ledger.count_dropped(DROPPED, n));
         Ok(Some(Self::start(exporter, endpoint, dropped, PATIENCE)))
     }
@@ -135,4 +139,36 @@ impl Exporter {
             (self.dropped)(left);
         }
     }
+}
+
+/// The exporter for that destination. It connects with its first batch.
+fn connected(destination: &Destination) -> Result<SpanExporter, Error> {
+    let builder = SpanExporter::builder();
+    let (endpoint, timeout) = (&destination.endpoint, destination.timeout);
+    if matches!(destination.protocol, Protocol::Grpc) {
+        let mut builder = builder.with_tonic().with_endpoint(endpoint).with_timeout(timeout);
+        if destination.tls {
+            builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+        }
+        return Ok(builder.build()?);
+    }
+    let builder = builder
+        .with_http()
+        .with_protocol(destination.protocol)
+        .with_endpoint(endpoint)
+        .with_timeout(timeout);
+    if !destination.tls {
+        let client = HyperClient::with_default_connector(timeout, None);
+        return Ok(builder.with_http_client(client).build()?);
+    }
+    // Named rather than left to the process's default, of which there may be two.
+    let cryptography = rustls::crypto::ring::default_provider();
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(cryptography)
+        .map_err(Error::Roots)?
+        .https_only()
+        .enable_http1()
+        .build();
+    let client = HyperClient::new(connector, timeout, None);
+    Ok(builder.with_http_client(client).build()?)
 }

@@ -39,7 +39,8 @@ fn agents_spans(now_ns: u64) -> Value {
     let (start, end) = (now_ns - 1_000_000_000, now_ns + 1_000_000_000);
     let agent = span(AGENT, "", "invoke_agent a", start, end, "invoke_agent");
     let tool_start = end - 300_000_000;
-    let tool = span("00f067aa0ba902b7", AGENT, "execute_tool search", tool_start, end, "execute_tool");
+    let tool =
+        span("00f067aa0ba902b7", AGENT, "execute_tool search", tool_start, end, "execute_tool");
     json!({"resourceSpans": [{"scopeSpans": [{"spans": [agent, tool]}]}]})
 }
 

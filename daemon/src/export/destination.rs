@@ -1,10 +1,11 @@
 //! Where spans go and on whose behalf, read from the standard variables.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use http::Uri;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::Protocol;
+use opentelemetry_otlp::{OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Protocol};
 use opentelemetry_sdk::Resource;
 
 use super::Error;
@@ -18,6 +19,10 @@ pub(super) struct Destination {
     pub(super) protocol: Protocol,
     /// On whose behalf.
     pub(super) resource: Resource,
+    /// How long one request may take, retries included.
+    pub(super) timeout: Duration,
+    /// Whether the endpoint is reached by TLS.
+    pub(super) tls: bool,
     host: String,
     port: u16,
 }
@@ -47,7 +52,9 @@ impl Destination {
         } else {
             value.clone()
         };
-        Ok(Some(Self { endpoint, protocol, resource: resource(&env), host, port }))
+        let tls = endpoint.starts_with("https:");
+        let (resource, timeout) = (resource(&env), timeout(&env));
+        Ok(Some(Self { endpoint, protocol, resource, timeout, tls, host, port }))
     }
 
     /// Whether that is the address `own`, which we listen on.
@@ -74,6 +81,12 @@ fn protocol(env: &dyn Fn(&str) -> Option<String>) -> Protocol {
         }
     }
     Protocol::HttpBinary
+}
+
+fn timeout(env: &dyn Fn(&str) -> Option<String>) -> Duration {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+    let told_ms = names.into_iter().find_map(|name| env(name)?.parse().ok());
+    told_ms.map_or(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Duration::from_millis)
 }
 
 fn host_and_port(endpoint: &str) -> Result<(String, u16), String> {
@@ -188,6 +201,17 @@ mod tests {
         }
         let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
         assert!(found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:7070"), grpc]).is(own));
+    }
+
+    #[test]
+    fn the_time_limit_for_traces_goes_before_the_general_one() {
+        let traces = |value| ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", value);
+        let general = ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000");
+        assert_eq!(found(&[BASE]).timeout, Duration::from_secs(10));
+        assert_eq!(found(&[BASE, general, traces("500")]).timeout, Duration::from_millis(500));
+        assert_eq!(found(&[BASE, general, traces("soon")]).timeout, Duration::from_secs(2));
+        assert!(!found(&[BASE]).tls);
+        assert!(found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector")]).tls);
     }
 
     #[test]
