@@ -1,5 +1,11 @@
 //! The OTLP export received on real sockets, with the types of `opentelemetry-proto`: what a collector is told of one run.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking, also outside of test functions"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,6 +21,7 @@ use dwell::gateway::{self, Gateway};
 use dwell::ledger::{Handle, Ledger, Outlets, Running};
 use dwell_engine::fake::{Fake, Script, ScriptedRound};
 use dwell_probes::phase::Phase;
+use dwell_probes::span::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -245,16 +252,20 @@ fn attribute(span: &Span, name: &str) -> String {
     text(pair.unwrap_or_else(|| panic!("{} has no {name}", span.name)))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// An id as it is written: hexadecimal.
+fn id(bytes: &[u8]) -> String {
+    match bytes.len() {
+        8 => SpanId(bytes.try_into().unwrap()).to_string(),
+        _ => TraceId(bytes.try_into().unwrap()).to_string(),
+    }
 }
 
 fn check(trace: &Trace, report: &Value) {
-    assert!(trace.0.iter().all(|span| hex(&span.trace_id) == TRACE));
+    assert!(trace.0.iter().all(|span| id(&span.trace_id) == TRACE));
     assert!(trace.0.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
 
     let root = trace.one("invoke_agent demo");
-    assert_eq!((hex(&root.span_id).as_str(), root.parent_span_id.len()), (ROOT, 0));
+    assert_eq!((id(&root.span_id).as_str(), root.parent_span_id.len()), (ROOT, 0));
     let ns = |name: &str| {
         let seconds: f64 = attribute(root, name).parse().unwrap();
         json!((seconds * 1e9).round())
