@@ -1,6 +1,8 @@
 //! The pump with scripted exporters: batches, drops, the end. Real sockets are in `tests/export_otlp.rs`.
 
+use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use dwell_probes::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use dwell_probes::time::Stamp;
@@ -16,13 +18,14 @@ const LONG: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 struct Scripted {
     permits: Arc<Semaphore>,
-    works: bool,
+    works: Arc<AtomicBool>,
     batches: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Scripted {
     fn new(permits: usize, works: bool) -> Self {
-        Self { permits: Arc::new(Semaphore::new(permits)), works, batches: Arc::default() }
+        let (permits, works) = (Arc::new(Semaphore::new(permits)), Arc::new(works.into()));
+        Self { permits, works, batches: Arc::default() }
     }
 
     fn batches(&self) -> Vec<usize> {
@@ -34,7 +37,11 @@ impl opentelemetry_sdk::trace::SpanExporter for Scripted {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.permits.acquire().await.unwrap().forget();
         self.batches.lock().unwrap().push(batch.len());
-        if self.works { Ok(()) } else { Err(OTelSdkError::InternalFailure("down".to_owned())) }
+        if self.works.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(OTelSdkError::InternalFailure("down".to_owned()))
+        }
     }
 }
 
@@ -141,4 +148,44 @@ async fn an_exporter_that_nobody_keeps_still_sends_what_it_has() {
     exporter.sender.send(record(3)).await.unwrap();
     drop(exporter);
     until(|| scripted.batches() == [3]).await;
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_spoken_of_twice_when_it_begins_and_when_it_ends() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let scripted = Scripted::new(100, false);
+    let (exporter, dropped) = start(&scripted, Duration::from_millis(1));
+    for spans in 1..=3 {
+        exporter.sender.send(record(1)).await.unwrap();
+        until(|| count(&dropped) == spans).await;
+    }
+    scripted.works.store(true, Ordering::Relaxed);
+    for batches in 4..=5 {
+        exporter.sender.send(record(1)).await.unwrap();
+        until(|| scripted.batches().len() == batches).await;
+    }
+    exporter.shutdown(LONG).await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [begins, ends] = lines.as_slice() else { panic!("{text}") };
+    assert!(begins.contains("WARN") && begins.contains("down"), "{begins}");
+    assert!(ends.contains("INFO") && ends.contains("exported again"), "{ends}");
 }
