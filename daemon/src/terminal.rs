@@ -2,6 +2,7 @@
 //! are shown is the commands' business.
 
 pub mod account;
+pub mod bench;
 pub mod demo;
 mod format;
 mod paint;
