@@ -25,6 +25,9 @@ pub(super) struct Dropped(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Dropped {
     fn count(&self, what: &'static str, n: u64) {
+        if n == 0 {
+            return;
+        }
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += n;
     }
 
@@ -148,11 +151,15 @@ impl Ledger {
     fn publish(&self, book: &mut Book) {
         self.dropped.count("store", book.take_unsent_to_store());
         self.dropped.count("export", book.take_unsent_to_export());
-        if let Some(runs) = book.changed_reports() {
-            let dropped = self.dropped.list().into_iter().filter(|&(_, n)| n > 0).collect();
-            let snapshot = Snapshot { runs, active_calls: book.active_calls(), dropped };
-            self.publish.send_replace(Arc::new(snapshot));
+        let dropped = self.dropped.list();
+        let old = self.publish.borrow().clone();
+        let runs = book.changed_reports();
+        if runs.is_none() && dropped == old.dropped {
+            return;
         }
+        let runs = runs.unwrap_or_else(|| old.runs.clone());
+        let snapshot = Snapshot { runs, active_calls: book.active_calls(), dropped };
+        self.publish.send_replace(Arc::new(snapshot));
     }
 }
 

@@ -19,14 +19,12 @@ fn run_agent(question: &str) -> (Value, Value, String) {
     let report = folder.path().join("report.json");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/pydantic_agent.py");
     let output = dwell(folder.path())
-        .args(["run", "--json"])
+        .args(["run", "--daemon", "none", "--json"])
         .arg(&report)
         .arg("--")
         .arg(python)
         .arg(script)
         .arg(question)
-        // One taken by another daemon would be used instead of one of our own.
-        .env("DWELL_LISTEN", "127.0.0.1:9")
         .output()
         .unwrap();
     let shown = String::from_utf8_lossy(&output.stderr).into_owned();

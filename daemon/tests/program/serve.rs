@@ -57,7 +57,6 @@ fn a_conversation_without_any_header_is_one_run() {
     let (status, answer) = daemon.ask("/v1/chat/completions", Some(&request));
     assert_eq!((status, &answer["choices"][0]["finish_reason"]), (200, &json!("stop")), "{answer}");
 
-    let (_, list) = daemon.ask("/api/runs", None);
     let runs = loop {
         let (_, list) = daemon.ask("/api/runs", None);
         let runs = list["runs"].as_array().unwrap().clone();
@@ -65,7 +64,7 @@ fn a_conversation_without_any_header_is_one_run() {
             break runs;
         }
     };
-    assert_eq!(runs.len(), 1, "{list}");
+    assert_eq!(runs.len(), 1, "{runs:?}");
     assert_eq!(runs[0]["calls"].as_array().unwrap().len(), 2);
     assert_eq!(runs[0]["tools"][0]["name"], "search_code");
     assert_eq!(runs[0]["tools"][0]["inferred"], true);
