@@ -33,6 +33,8 @@ mod stop;
 #[cfg(feature = "mlx")]
 mod template;
 #[cfg(feature = "mlx")]
+mod threads;
+#[cfg(feature = "mlx")]
 mod tokenizer;
 #[cfg(feature = "mlx")]
 mod tools;

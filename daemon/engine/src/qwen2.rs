@@ -1,6 +1,8 @@
 //! The Qwen2 architecture: embedding, layers of attention and gated MLP, head. Works on rows without a batch axis, because
 //! the engine serves one conversation at a time.
 
+#[cfg(test)]
+mod cost;
 mod cpu;
 mod gpu;
 
@@ -201,6 +203,12 @@ impl Model {
             return Ok(Some(logits.try_index((.., ..self.vocab))?));
         }
         Ok(Some(logits))
+    }
+
+    /// Numbers in the largest matrix of a layer.
+    pub(crate) fn largest_matrix(&self) -> u64 {
+        let dims = [self.config.hidden_size, 2 * self.config.intermediate_size];
+        dims.into_iter().map(|dim| u64::from(dim.unsigned_abs())).product()
     }
 
     fn norm(&self, x: &Array, weight: Option<&Array>) -> Result<Array> {

@@ -19,6 +19,7 @@ use crate::linear::{Device, Storage};
 use crate::memory;
 use crate::qwen2::{Model, Rows};
 use crate::speculate::DraftShare;
+use crate::threads;
 
 /// A call and when it was submitted.
 pub(crate) struct Job {
@@ -75,6 +76,9 @@ pub(crate) fn run(
 fn load(setup: &Setup, device: Device) -> Result<Conversation> {
     let target = model(&setup.target, setup, device)?;
     let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    if device == Device::Cpu {
+        threads::suit(target.largest_matrix());
+    }
     let mut conversation = Conversation::new(target, draft);
     warm_up(&mut conversation, setup.draft_tokens)?;
     conversation.reset();
