@@ -42,8 +42,8 @@ pub struct View {
     pub tracing: ([f64; 3], usize),
     /// Tokens of whole answers per second over HTTP, with tracing.
     pub http_tokens_per_second: f64,
-    /// Prompt tokens that were found in a cache although nothing should have been.
-    pub cached_tokens: u64,
+    /// Prompt tokens of a round that came from the engine's cache, and all prompt tokens of a round.
+    pub cached: (u64, u64),
     /// Memory of the process while it serves, where the system tells.
     pub serving_bytes: Option<u64>,
     /// The most memory that the engine held in arrays.
@@ -56,7 +56,9 @@ pub fn result(view: &View, screen: &Screen) -> String {
     lines.extend(wrap(&view.asked, WIDTH));
     lines.push(String::new());
     lines.extend(cases(view, screen));
-    lines.push(screen.faint("asked directly, without HTTP; tokens/s after the first token; medians"));
+    lines.push(
+        screen.faint("asked directly, without HTTP; tokens/s after the first token; medians"),
+    );
     lines.push(String::new());
     for (text, ratio) in &view.ratios {
         lines.push(ratio_line(text, *ratio, *ratio >= 1.0, screen));
@@ -70,11 +72,16 @@ pub fn result(view: &View, screen: &Screen) -> String {
     lines.push(String::new());
     let arrays = memory(view.arrays_bytes);
     lines.push(match view.serving_bytes {
-        Some(bytes) => format!("memory while serving  {}; the model's arrays {arrays} at most", memory(bytes)),
+        Some(bytes) => {
+            format!("memory while serving  {}; the model's arrays {arrays} at most", memory(bytes))
+        }
         None => format!("memory  the model's arrays {arrays} at most"),
     });
-    if view.cached_tokens > 0 {
-        let note = format!("{} prompt tokens of a round came from the engine's cache", view.cached_tokens);
+    let (cached, all) = view.cached;
+    if cached > 0 {
+        let note = format!(
+            "{cached} of {all} prompt tokens came from the engine's cache: what all begin with"
+        );
         lines.push(screen.faint(&note));
     }
     format!("{}\n", lines.join("\n"))

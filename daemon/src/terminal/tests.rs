@@ -10,8 +10,9 @@ use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
 use dwell_probes::run::RunState;
 use dwell_probes::speculation::Speculation;
 
+use super::bench::Row;
 use super::demo::{Asked, Figures, View};
-use super::{Screen, account, demo, runs};
+use super::{Screen, account, bench, demo, runs};
 
 const MS: u64 = 1_000_000;
 
@@ -240,4 +241,37 @@ fn the_demo() {
     };
     let view = View { asked: &asked, total: &total, figures: &figures };
     check("demo.txt", &demo::result(&view, &Screen::PLAIN));
+}
+
+#[test]
+fn the_bench() {
+    let row = |name: &str, tokens_per_second, drafted: bool| Row {
+        name: name.to_owned(),
+        tokens_per_second,
+        first_token_ns: 9 * MS + 130_000,
+        answer_ns: 57 * MS + 600_000,
+        tokens: 324,
+        acceptance_rate: drafted.then_some(0.29),
+        acceptance_length: drafted.then_some(1.58),
+    };
+    let view = bench::View {
+        machine: "AMD EPYC, 2 cores, linux x86_64, load 0.1".to_owned(),
+        asked: "model builtin; 9 prompts, at most 200 tokens each, greedy; mlx_lm 0.32.2"
+            .to_owned(),
+        rows: vec![
+            row("engine, plain", 1389.0, false),
+            row("engine, 3 drafted", 1421.5, true),
+            row("mlx_lm, plain", 127.0, false),
+        ],
+        ratios: vec![
+            ("plain decoding against mlx_lm".to_owned(), 10.937),
+            ("3 drafted against our own plain decoding".to_owned(), 0.998),
+        ],
+        tracing: ([0.98, 0.996, 1.01], 180),
+        http_tokens_per_second: 985.0,
+        cached: (44, 812),
+        serving_bytes: Some(84 << 20),
+        arrays_bytes: 20 << 20,
+    };
+    check("bench.txt", &bench::result(&view, &Screen::PLAIN));
 }

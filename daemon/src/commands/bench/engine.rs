@@ -17,7 +17,12 @@ pub(super) struct EngineSide<'a> {
 
 impl EngineSide<'_> {
     /// Asks once, greedily; the time counts from the request in OpenAI's form to the last token. Blocks.
-    pub(super) fn answer(&self, prompt: &Prompt, draft_tokens: u32, max_tokens: u32) -> Result<Answer> {
+    pub(super) fn answer(
+        &self,
+        prompt: &Prompt,
+        draft_tokens: u32,
+        max_tokens: u32,
+    ) -> Result<Answer> {
         let request = Request {
             model: self.model.to_owned(),
             prompt: backend::Prompt::Chat {

@@ -15,7 +15,11 @@ use crate::ids;
 use crate::service::Service;
 use crate::settings::{Settings, any_port};
 
-/// Asks every prompt of both daemons in every round. The one that is asked first changes each time.
+/// For each round of the bench so many here: the difference that is looked for is small.
+const ROUNDS: u32 = 4;
+
+/// Asks every prompt of both daemons in every round; which daemon is first changes each time. All prompts of one daemon
+/// come before the other's, so that neither finds its prompt in the engine's cache.
 pub(super) async fn tracing_costs(
     backend: &Arc<dyn Backend>,
     settings: &Settings,
@@ -26,21 +30,16 @@ pub(super) async fn tracing_costs(
     let on = Daemon::start(backend, settings, &model, true).await?;
     let off = Daemon::start(backend, settings, &model, false).await?;
     let mut tracing = Tracing::default();
-    let mut on_first = false;
-    for round in 0..args.rounds {
-        for prompt in prompts {
-            on_first = !on_first;
-            // Different marks, so that neither finds the other's prompt in the engine's cache.
-            let (mark_on, mark_off) = (prompt.marked(2 * round + 1000), prompt.marked(2 * round + 1001));
-            let (first, second) = if on_first {
-                let first = on.ask(&mark_on, args.max_tokens).await?;
-                (first, off.ask(&mark_off, args.max_tokens).await?)
-            } else {
-                let second = off.ask(&mark_off, args.max_tokens).await?;
-                (on.ask(&mark_on, args.max_tokens).await?, second)
-            };
-            tracing.add(first, second);
-        }
+    for round in 0..args.rounds.saturating_mul(ROUNDS) {
+        let marked: Vec<Prompt> = prompts.iter().map(|prompt| prompt.marked(round)).collect();
+        let (with, without) = if round.is_multiple_of(2) {
+            let with = on.ask_all(&marked, args.max_tokens).await?;
+            (with, off.ask_all(&marked, args.max_tokens).await?)
+        } else {
+            let without = off.ask_all(&marked, args.max_tokens).await?;
+            (on.ask_all(&marked, args.max_tokens).await?, without)
+        };
+        with.into_iter().zip(without).for_each(|(with, without)| tracing.add(with, without));
     }
     on.stop().await?;
     off.stop().await?;
@@ -67,6 +66,14 @@ impl Daemon {
         let service = Service::start(&settings, Some(Arc::clone(backend))).await?;
         let client = Client::new(local_http()?, &format!("http://{}/v1", service.addr), model);
         Ok(Self { service, client, folder })
+    }
+
+    async fn ask_all(&self, prompts: &[Prompt], max_tokens: u32) -> Result<Vec<(u64, u64)>> {
+        let mut answers = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            answers.push(self.ask(prompt, max_tokens).await?);
+        }
+        Ok(answers)
     }
 
     /// Tokens of the answer and nanoseconds until its last byte.

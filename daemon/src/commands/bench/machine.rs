@@ -26,7 +26,8 @@ pub(super) fn describe() -> Machine {
 
 fn processor() -> Option<String> {
     if cfg!(target_os = "macos") {
-        let output = Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
+        let output =
+            Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
         return Some(String::from_utf8(output.stdout).ok()?.trim().to_owned());
     }
     let facts = std::fs::read_to_string("/proc/cpuinfo").ok()?;

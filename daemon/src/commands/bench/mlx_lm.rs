@@ -123,7 +123,12 @@ impl MlxLm {
     }
 
     /// Asks once, greedily; the time counts from the messages to the last token, inside Python.
-    pub(super) fn answer(&mut self, prompt: &Prompt, draft_tokens: u32, max_tokens: u32) -> Result<Answer> {
+    pub(super) fn answer(
+        &mut self,
+        prompt: &Prompt,
+        draft_tokens: u32,
+        max_tokens: u32,
+    ) -> Result<Answer> {
         let asked = json!({
             "messages": prompt.messages,
             "tools": prompt.tools,

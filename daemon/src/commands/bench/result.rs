@@ -90,7 +90,11 @@ impl Case {
             answer_ns: answer.quantile(0.5).unwrap_or(0),
             prompt_tokens: first.map_or(0, |sample| sample.sum(|answer| answer.prompt_tokens)),
             tokens: first.map_or(0, |sample| sample.sum(|answer| answer.tokens)),
-            cached_tokens: samples.iter().map(|sample| sample.sum(|answer| answer.cached_tokens)).max().unwrap_or(0),
+            cached_tokens: samples
+                .iter()
+                .map(|sample| sample.sum(|answer| answer.cached_tokens))
+                .max()
+                .unwrap_or(0),
             speculation,
         }
     }
@@ -166,7 +170,8 @@ impl Outcome {
     }
 
     fn best_drafted(&self, side: Side) -> Option<&Measured> {
-        let drafted = self.cases.iter().filter(|one| one.case.side == side && one.case.draft_tokens > 0);
+        let drafted =
+            self.cases.iter().filter(|one| one.case.side == side && one.case.draft_tokens > 0);
         drafted.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second))
     }
 
@@ -177,9 +182,17 @@ impl Outcome {
         let peer = self.case(Side::MlxLm, 0);
         if let (Some(engine), Some(peer)) = (engine, peer) {
             let ratio = engine.tokens_per_second / peer.tokens_per_second;
-            ratios.push(("plain_against_mlx_lm", "plain decoding against mlx_lm".to_owned(), ratio));
+            ratios.push((
+                "plain_against_mlx_lm",
+                "plain decoding against mlx_lm".to_owned(),
+                ratio,
+            ));
             let ratio = peer.first_token_ns as f64 / engine.first_token_ns.max(1) as f64;
-            ratios.push(("ttft_against_mlx_lm", "time to the first token against mlx_lm".to_owned(), ratio));
+            ratios.push((
+                "ttft_against_mlx_lm",
+                "time to the first token against mlx_lm".to_owned(),
+                ratio,
+            ));
         }
         let best = self.best_drafted(Side::Engine);
         if let (Some(engine), Some(best)) = (engine, best) {
@@ -189,7 +202,11 @@ impl Outcome {
         }
         if let (Some(best), Some(peer)) = (best, self.best_drafted(Side::MlxLm)) {
             let ratio = best.tokens_per_second / peer.tokens_per_second;
-            ratios.push(("speculation_against_mlx_lm", "best speculation against mlx_lm's best".to_owned(), ratio));
+            ratios.push((
+                "speculation_against_mlx_lm",
+                "best speculation against mlx_lm's best".to_owned(),
+                ratio,
+            ));
         }
         ratios
     }
@@ -208,19 +225,29 @@ impl Outcome {
             acceptance_length: one.speculation.as_ref().and_then(Speculation::acceptance_length),
         };
         View {
-            machine: format!("{}, {} cores, {}{load}", machine.processor, machine.cores, machine.system),
+            machine: format!(
+                "{}, {} cores, {}{load}",
+                machine.processor, machine.cores, machine.system
+            ),
             asked: format!(
                 "model {}; {} prompts, at most {} tokens each, greedy{}",
                 self.model,
                 self.prompts,
                 self.max_tokens,
-                self.peer.as_ref().map_or_else(String::new, |version| format!("; mlx_lm {version}")),
+                self.peer
+                    .as_ref()
+                    .map_or_else(String::new, |version| format!("; mlx_lm {version}")),
             ),
             rows: self.cases.iter().map(row).collect(),
             ratios: self.ratios().into_iter().map(|(_, text, ratio)| (text, ratio)).collect(),
             tracing: (self.tracing.quartiles(), self.tracing.ratios.len()),
             http_tokens_per_second: self.tracing.tokens_per_second()[0],
-            cached_tokens: self.cases.iter().map(|one| one.cached_tokens).max().unwrap_or(0),
+            cached: self
+                .cases
+                .iter()
+                .map(|one| (one.cached_tokens, one.prompt_tokens))
+                .max()
+                .unwrap_or_default(),
             serving_bytes: self.serving_bytes,
             arrays_bytes: self.arrays_bytes,
         }
@@ -243,8 +270,11 @@ impl Outcome {
                 "acceptance_length": one.speculation.as_ref().and_then(Speculation::acceptance_length),
             })
         };
-        let ratios: serde_json::Map<String, Value> =
-            self.ratios().into_iter().map(|(key, _, ratio)| (key.to_owned(), ratio.into())).collect();
+        let ratios: serde_json::Map<String, Value> = self
+            .ratios()
+            .into_iter()
+            .map(|(key, _, ratio)| (key.to_owned(), ratio.into()))
+            .collect();
         let [lower, median, upper] = self.tracing.quartiles();
         let [on, off] = self.tracing.tokens_per_second();
         json!({
@@ -279,7 +309,11 @@ fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return 0.0 };
     let place = share * last as f64;
     let below = place.floor();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the last index")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to the last index"
+    )]
     let index = below as usize;
     let above = values[(index + 1).min(last)];
     values[index] + (above - values[index]) * (place - below)
@@ -290,7 +324,14 @@ mod tests {
     use super::*;
 
     fn answer(tokens: u64, first_token_ns: u64, wall_ns: u64) -> Answer {
-        Answer { prompt_tokens: 10, cached_tokens: 0, tokens, first_token_ns, wall_ns, speculation: None }
+        Answer {
+            prompt_tokens: 10,
+            cached_tokens: 0,
+            tokens,
+            first_token_ns,
+            wall_ns,
+            speculation: None,
+        }
     }
 
     fn sample(tokens_per_second: u64) -> Sample {
