@@ -85,7 +85,7 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
         progress(&format!("round {} of {}", round + 1, args.rounds));
         for index in turn(cases.len(), round) {
             let measured = tokio::task::block_in_place(|| {
-                measure(&cases[index], &side, peer.as_mut(), (&prompts, round, args.max_tokens))
+                measure(cases[index], &side, peer.as_mut(), (&prompts, round, args.max_tokens))
             });
             samples[index].push(measured.with_context(|| cases[index].name())?);
         }
@@ -104,7 +104,7 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&outcome.to_json())?)
     } else {
-        screen_of::result(&outcome.view(), &Screen::stdout())
+        screen_of::result(&outcome.view(), Screen::stdout())
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)
@@ -140,7 +140,7 @@ fn turn(cases: usize, round: u32) -> Vec<usize> {
 
 /// All prompts once, in one case.
 fn measure(
-    case: &Case,
+    case: Case,
     engine: &EngineSide<'_>,
     peer: Option<&mut MlxLm>,
     (prompts, round, max_tokens): (&[Prompt], u32, u32),
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn only_a_drafted_model_is_asked_to_draft() {
         let names = |drafted, peer| -> Vec<String> {
-            cases(&[0, 3], &card(drafted), peer).iter().map(Case::name).collect()
+            cases(&[0, 3], &card(drafted), peer).into_iter().map(Case::name).collect()
         };
         assert_eq!(names(false, false), ["engine, plain"]);
         assert_eq!(names(true, true), ["engine, plain", "engine, 3 drafted", "mlx_lm, plain", "mlx_lm, 3 drafted"]);

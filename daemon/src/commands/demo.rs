@@ -61,7 +61,7 @@ pub async fn demo(args: &DemoArgs, store: &StoreArgs) -> Result<ExitCode> {
     for query in &suite.queries {
         progress(&screen_of::begins(asked.len() + 1, suite.queries.len(), &query.prompt));
         let one = demo.ask(query).await?;
-        progress(&screen_of::ends(&one, &Screen::stderr()));
+        progress(&screen_of::ends(&one, Screen::stderr()));
         asked.push(one);
     }
     let peak = ThisProcess.peak_resident_bytes();
@@ -69,7 +69,7 @@ pub async fn demo(args: &DemoArgs, store: &StoreArgs) -> Result<ExitCode> {
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&outcome.to_json())?)
     } else {
-        screen_of::result(&outcome.view(), &Screen::stdout())
+        screen_of::result(&outcome.view(), Screen::stdout())
     };
     tell(io::stdout(), &text);
     if args.keep {

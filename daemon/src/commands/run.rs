@@ -69,7 +69,7 @@ pub async fn run(args: &RunArgs, store: &StoreArgs) -> Result<ExitCode> {
     let report = daemon.end(&declaration.id, Stamp::now()).await;
     match (&ending, report) {
         (Ending::NotStarted { message, .. }, _) => {
-            tell(io::stderr(), &format!("dwell: {message}\n"))
+            tell(io::stderr(), &format!("dwell: {message}\n"));
         }
         (Ending::Ran(_), Ok(report)) => show(&report, args.json.as_deref()),
         (Ending::Ran(_), Err(error)) => tell(
@@ -94,7 +94,7 @@ fn program_name(command: &[OsString]) -> String {
 
 /// Shows the account, and writes it to `json`. The command's status stays its own whatever happens to the file.
 fn show(report: &RunReport, json: Option<&Path>) {
-    tell(io::stderr(), &format!("\n{}", account::full(report, &Screen::stderr())));
+    tell(io::stderr(), &format!("\n{}", account::full(report, Screen::stderr())));
     let Some(path) = json else { return };
     if let Err(error) = write_json(report, path) {
         tell(io::stderr(), &format!("dwell: {error:#}\n"));

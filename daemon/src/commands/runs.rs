@@ -27,7 +27,7 @@ pub fn runs(args: &RunsArgs, store: &StoreArgs) -> Result<ExitCode> {
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&json!({ "runs": runs }))?)
     } else {
-        terminal::runs::list(&runs, &Screen::stdout())
+        terminal::runs::list(&runs, Screen::stdout())
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)

@@ -26,7 +26,7 @@ pub fn where_(args: &WhereArgs, store: &StoreArgs) -> Result<ExitCode> {
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        account::full(&report, &Screen::stdout())
+        account::full(&report, Screen::stdout())
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)

@@ -19,17 +19,17 @@ const MAX_CALLS: usize = 12;
 const INFERRED: &str = "~";
 
 /// Everything there is to say about a run.
-pub fn full(report: &RunReport, screen: &Screen) -> String {
+pub fn full(report: &RunReport, screen: Screen) -> String {
     below(head(report, screen), report, screen)
 }
 
 /// Everything there is to say about several runs together, below a title.
-pub fn total(title: &str, report: &RunReport, screen: &Screen) -> String {
+pub fn total(title: &str, report: &RunReport, screen: Screen) -> String {
     let title = format!("{title}  {} wall", duration(report.wall_ns));
     below(vec![screen.strong(&clip(&title, WIDTH))], report, screen)
 }
 
-fn below(head: Vec<String>, report: &RunReport, screen: &Screen) -> String {
+fn below(head: Vec<String>, report: &RunReport, screen: Screen) -> String {
     let parts = [
         head,
         categories(report, screen),
@@ -45,7 +45,7 @@ fn below(head: Vec<String>, report: &RunReport, screen: &Screen) -> String {
 
 /// One line of at most `width` characters: how the wall time is split, largest part first. Small parts that do not fit are
 /// left out.
-pub fn split(report: &RunReport, width: usize, screen: &Screen) -> String {
+pub fn split(report: &RunReport, width: usize, screen: Screen) -> String {
     const SEPARATOR: &str = " · ";
     let mut parts: Vec<(Category, u64)> = report.account.iter().filter(|&(_, ns)| ns > 0).collect();
     // A stable sort: equal parts stay in display order.
@@ -66,7 +66,7 @@ pub fn split(report: &RunReport, width: usize, screen: &Screen) -> String {
     line
 }
 
-fn head(report: &RunReport, screen: &Screen) -> Vec<String> {
+fn head(report: &RunReport, screen: Screen) -> Vec<String> {
     let run = &report.run;
     let mut title = run.id.clone();
     for part in [&run.agent, &run.name].into_iter().flatten() {
@@ -101,7 +101,7 @@ fn started(at: &str) -> String {
     format!("{} UTC", seconds.trim_end_matches('Z').replace('T', " "))
 }
 
-fn categories(report: &RunReport, screen: &Screen) -> Vec<String> {
+fn categories(report: &RunReport, screen: Screen) -> Vec<String> {
     let wall = report.wall_ns;
     let mut lines = Vec::new();
     let mut absent = Vec::new();
@@ -141,7 +141,7 @@ fn category_line(
     report: &RunReport,
     (category, ns): (Category, u64),
     cells: u32,
-    screen: &Screen,
+    screen: Screen,
 ) -> String {
     let inferred = report.inferred[category];
     let (mark, note) = match inferred {
@@ -160,7 +160,7 @@ fn category_line(
     line.trim_end().to_owned()
 }
 
-fn tools(report: &RunReport, screen: &Screen) -> Vec<String> {
+fn tools(report: &RunReport, screen: Screen) -> Vec<String> {
     if report.tools.is_empty() {
         return Vec::new();
     }
@@ -178,14 +178,14 @@ fn tools(report: &RunReport, screen: &Screen) -> Vec<String> {
     with_faint_head(lines, screen)
 }
 
-fn with_faint_head(mut lines: Vec<String>, screen: &Screen) -> Vec<String> {
+fn with_faint_head(mut lines: Vec<String>, screen: Screen) -> Vec<String> {
     if let Some(head) = lines.first_mut() {
         *head = screen.faint(head);
     }
     lines
 }
 
-fn calls(report: &RunReport, screen: &Screen) -> Vec<String> {
+fn calls(report: &RunReport, screen: Screen) -> Vec<String> {
     if report.calls.is_empty() {
         return Vec::new();
     }
@@ -265,7 +265,7 @@ fn drafting(report: &RunReport) -> Vec<String> {
     lines
 }
 
-fn foot(report: &RunReport, screen: &Screen) -> Vec<String> {
+fn foot(report: &RunReport, screen: Screen) -> Vec<String> {
     let mut lines = wrap(&report.verdict, WIDTH);
     for line in &mut lines {
         *line = screen.strong(line);

@@ -51,7 +51,7 @@ pub struct View {
 }
 
 /// All that came of it.
-pub fn result(view: &View, screen: &Screen) -> String {
+pub fn result(view: &View, screen: Screen) -> String {
     let mut lines = wrap(&view.machine, WIDTH);
     lines.extend(wrap(&view.asked, WIDTH));
     lines.push(String::new());
@@ -87,7 +87,7 @@ pub fn result(view: &View, screen: &Screen) -> String {
     format!("{}\n", lines.join("\n"))
 }
 
-fn cases(view: &View, screen: &Screen) -> Vec<String> {
+fn cases(view: &View, screen: Screen) -> Vec<String> {
     let head = ["", "tokens/s", "first token", "answer", "tokens", "accepted", "per round"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(view.rows.iter().map(|row| {
@@ -108,7 +108,7 @@ fn cases(view: &View, screen: &Screen) -> Vec<String> {
     lines
 }
 
-fn ratio_line(text: &str, ratio: f64, good: bool, screen: &Screen) -> String {
+fn ratio_line(text: &str, ratio: f64, good: bool, screen: Screen) -> String {
     let ratio = format!("{ratio:.3}");
     let ratio = if good { screen.good(&ratio) } else { screen.bad(&ratio) };
     format!("{text:<46}  {ratio}")

@@ -74,7 +74,7 @@ pub fn begins(number: usize, of: usize, query: &str) -> String {
 }
 
 /// A query ends: closes its line.
-pub fn ends(asked: &Asked, screen: &Screen) -> String {
+pub fn ends(asked: &Asked, screen: Screen) -> String {
     format!(" {} {}\n", tick(asked.ok, screen), duration(asked.report.wall_ns))
 }
 
@@ -84,7 +84,7 @@ pub fn kept(address: SocketAddr) -> String {
 }
 
 /// All that came of it.
-pub fn result(view: &View<'_>, screen: &Screen) -> String {
+pub fn result(view: &View<'_>, screen: Screen) -> String {
     let mut lines = vec![String::new()];
     for asked in view.asked {
         lines.extend(query(asked, screen));
@@ -109,7 +109,7 @@ pub fn result(view: &View<'_>, screen: &Screen) -> String {
     format!("{}\n", lines.join("\n"))
 }
 
-fn query(asked: &Asked, screen: &Screen) -> Vec<String> {
+fn query(asked: &Asked, screen: Screen) -> Vec<String> {
     let outcome = if asked.ok {
         asked.got.to_owned()
     } else {
@@ -156,6 +156,6 @@ fn figures(figures: &Figures) -> Vec<String> {
     lines
 }
 
-fn tick(ok: bool, screen: &Screen) -> String {
+fn tick(ok: bool, screen: Screen) -> String {
     if ok { screen.good("✓") } else { screen.bad("✗") }
 }

@@ -20,31 +20,31 @@ const fn colour(category: Category) -> u8 {
 
 impl Screen {
     /// Text in a category's colour.
-    pub(super) fn category(&self, category: Category, text: &str) -> String {
+    pub(super) fn category(self, category: Category, text: &str) -> String {
         self.code(&format!("38;5;{}", colour(category)), text)
     }
 
     /// Text that stands out.
-    pub(super) fn strong(&self, text: &str) -> String {
+    pub(super) fn strong(self, text: &str) -> String {
         self.code("1", text)
     }
 
     /// Text of less weight.
-    pub(super) fn faint(&self, text: &str) -> String {
+    pub(super) fn faint(self, text: &str) -> String {
         self.code("2", text)
     }
 
     /// Text that says that all is well.
-    pub(super) fn good(&self, text: &str) -> String {
+    pub(super) fn good(self, text: &str) -> String {
         self.code("32", text)
     }
 
     /// Text that says that something is wrong.
-    pub(super) fn bad(&self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         self.code("31", text)
     }
 
-    fn code(&self, code: &str, text: &str) -> String {
+    fn code(self, code: &str, text: &str) -> String {
         if self.colours && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {

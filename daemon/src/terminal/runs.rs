@@ -11,7 +11,7 @@ use super::table::{Align, columns};
 const WIDTH: usize = 80;
 
 /// The runs in the order given.
-pub fn list(runs: &[RunReport], screen: &Screen) -> String {
+pub fn list(runs: &[RunReport], screen: Screen) -> String {
     if runs.is_empty() {
         return "no runs yet: try `dwell demo`, or `dwell run -- COMMAND`\n".to_owned();
     }

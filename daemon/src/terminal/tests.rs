@@ -125,7 +125,7 @@ fn usual() -> RunReport {
 
 #[test]
 fn a_usual_run() {
-    check("usual.txt", &account::full(&usual(), &Screen::PLAIN));
+    check("usual.txt", &account::full(&usual(), Screen::PLAIN));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn an_inferred_tool_is_marked_wherever_it_stands() {
     };
     report.tools[0].inferred = true;
     report.run.name = None;
-    check("inferred.txt", &account::full(&report, &Screen::PLAIN));
+    check("inferred.txt", &account::full(&report, Screen::PLAIN));
 }
 
 #[test]
@@ -156,12 +156,12 @@ fn an_unfinished_run_with_losses_and_a_failed_call() {
     report.calls[1].tokens_per_second = None;
     report.calls[1].upstream = "openai".to_owned();
     report.calls[1].model = "Qwen2.5-Coder-14B-Instruct-4bit".to_owned();
-    check("unfinished.txt", &account::full(&report, &Screen::PLAIN));
+    check("unfinished.txt", &account::full(&report, Screen::PLAIN));
 }
 
 #[test]
 fn nothing_at_all() {
-    check("nothing.txt", &account::full(&empty("run-00000000", RunState::Open), &Screen::PLAIN));
+    check("nothing.txt", &account::full(&empty("run-00000000", RunState::Open), Screen::PLAIN));
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn many_calls_and_parallel_tools() {
     report.wall_ns = 3_725_000_000_000;
     report.account =
         per_category(&[(Category::Human, 3_725_000_000_000 - 1), (Category::Unknown, 1)]);
-    check("many.txt", &account::full(&report, &Screen::PLAIN));
+    check("many.txt", &account::full(&report, Screen::PLAIN));
 }
 
 #[test]
 fn colours_change_nothing_but_the_colours() {
-    let coloured = account::full(&usual(), &Screen { colours: true });
+    let coloured = account::full(&usual(), Screen { colours: true });
     let mut plain = String::new();
     let mut rest = coloured.as_str();
     while let Some((before, behind)) = rest.split_once('\x1b') {
@@ -187,7 +187,7 @@ fn colours_change_nothing_but_the_colours() {
     plain.push_str(rest);
     // A bar's colour stands behind blanks that the plain screen leaves out.
     let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
-    let wanted = account::full(&usual(), &Screen::PLAIN);
+    let wanted = account::full(&usual(), Screen::PLAIN);
     assert_eq!(trimmed, wanted.lines().collect::<Vec<_>>());
     assert!(coloured.contains("\x1b[38;5;33mgeneration"));
 }
@@ -201,8 +201,8 @@ fn the_list_of_runs() {
         wall_ns: 125_000 * MS,
         ..empty("a-name-that-somebody-else-gave", RunState::Open)
     };
-    check("runs.txt", &runs::list(&[usual(), unnamed, other], &Screen::PLAIN));
-    check("no_runs.txt", &runs::list(&[], &Screen::PLAIN));
+    check("runs.txt", &runs::list(&[usual(), unnamed, other], Screen::PLAIN));
+    check("no_runs.txt", &runs::list(&[], Screen::PLAIN));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn the_demo() {
         peak_arrays_bytes: 48 << 20,
     };
     let view = View { asked: &asked, total: &total, figures: &figures };
-    check("demo.txt", &demo::result(&view, &Screen::PLAIN));
+    check("demo.txt", &demo::result(&view, Screen::PLAIN));
 }
 
 #[test]
@@ -273,5 +273,5 @@ fn the_bench() {
         serving_bytes: Some(84 << 20),
         arrays_bytes: 20 << 20,
     };
-    check("bench.txt", &bench::result(&view, &Screen::PLAIN));
+    check("bench.txt", &bench::result(&view, Screen::PLAIN));
 }

@@ -58,7 +58,7 @@ pub(super) struct Case {
 
 impl Case {
     /// What it is called.
-    pub(super) fn name(&self) -> String {
+    pub(super) fn name(self) -> String {
         let side = match self.side {
             Side::Engine => "engine",
             Side::MlxLm => "mlx_lm",

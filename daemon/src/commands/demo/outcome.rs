@@ -2,6 +2,7 @@
 
 use dwell_probes::histogram::Durations;
 use dwell_probes::report::{RunReport, total};
+use dwell_probes::speculation::Speculation;
 use dwell_probes::suite::{Expectation, Query};
 use serde_json::{Value, json};
 
@@ -53,8 +54,8 @@ impl Outcome {
             tokens_per_second: tokens_per_second(&reports),
             first_token_p50_ns: first_token.quantile(0.5),
             first_token_max_ns: first_token.max(),
-            acceptance_rate: speculation.and_then(|all| all.acceptance_rate()),
-            acceptance_length: speculation.and_then(|all| all.acceptance_length()),
+            acceptance_rate: speculation.and_then(Speculation::acceptance_rate),
+            acceptance_length: speculation.and_then(Speculation::acceptance_length),
             peak_process_bytes: process_bytes,
             peak_arrays_bytes: arrays_bytes,
         };
