@@ -29,6 +29,7 @@ mod measure {
     use dwell_engine::backend::{Backend, Event, Outcome, Prompt, Request, Sampling};
     use dwell_engine::{Engine, EngineConfig, EngineError, Source};
     use dwell_probes::phase::Phase;
+    use dwell_probes::speculation::Speculation;
     use dwell_probes::time::Stamp;
     use dwell_probes::timeline::Timeline;
 
@@ -115,7 +116,7 @@ mod measure {
             let entries = median.outcome.timeline.entries().iter().filter(|e| e.phase == phase);
             let ns: u64 = entries.map(|entry| entry.end.since(entry.start)).sum();
             if ns > 0 {
-                phases.push_str(&format!(" {} {:.1}", phase.name(), ns as f64 / 1e6));
+                phases.extend([" ", phase.name(), &format!(" {:.1}", ns as f64 / 1e6)]);
             }
         }
         let speculation = median.outcome.speculation.as_ref();
@@ -125,7 +126,7 @@ mod measure {
             median.tokens_per_second,
             runs[0].tokens_per_second,
             median.outcome.output_tokens,
-            speculation.and_then(|s| s.acceptance_length()).unwrap_or(1.0),
+            speculation.and_then(Speculation::acceptance_length).unwrap_or(1.0),
         );
     }
 }

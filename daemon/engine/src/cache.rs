@@ -83,6 +83,20 @@ impl KvCache {
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.layers.iter().flatten().flat_map(|layer| [&layer.keys, &layer.values])
     }
+
+    /// All that is held, for tests.
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> Vec<f32> {
+        if self.len == 0 {
+            return Vec::new();
+        }
+        self.arrays()
+            .flat_map(|array| {
+                let filled = array.try_index((.., ..self.len, ..)).unwrap();
+                ops::reshape(filled, &[-1]).unwrap().to_vec_cast::<f32>().unwrap()
+            })
+            .collect()
+    }
 }
 
 fn capacity(len: i32) -> i32 {

@@ -86,9 +86,11 @@ impl Conversation {
         self.tokens.truncate(len);
     }
 
-    /// Cuts the caches back to the confirmed tokens but the last.
+    /// Cuts the target's cache back to the confirmed tokens but the last, and the draft's to at most that.
     pub(crate) fn settle(&mut self) {
         self.trim_to(self.tokens.len().saturating_sub(1));
+        // A prompt that was cut short is known as far as it was run.
+        self.tokens.truncate(self.target.len() + 1);
     }
 
     /// Forgets everything: after an error nobody knows what the caches hold.
@@ -105,5 +107,13 @@ impl Conversation {
         if let Some(draft) = &mut self.draft {
             draft.trim_to(len);
         }
+    }
+
+    /// All that the caches hold, for tests.
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> Vec<f32> {
+        let mut contents = self.target.cache.contents();
+        contents.extend(self.draft.iter().flat_map(|draft| draft.cache.contents()));
+        contents
     }
 }

@@ -90,14 +90,15 @@ impl Engine {
             fits(&config.target, &tokenizer, source, &draft)?;
         }
         let card = ModelCard {
-            id: config.model.clone().unwrap_or_else(|| config.target.name()),
+            id: config.model.unwrap_or_else(|| config.target.name()),
             context_tokens: target.context_tokens,
             drafted: config.draft.is_some(),
         };
         let draft_tokens = config.draft_tokens.min(MAX_DRAFT_TOKENS);
+        let template = ChatTemplate::open(&config.target)?;
         let setup = Setup {
-            target: config.target.clone(),
-            draft: config.draft.clone(),
+            target: config.target,
+            draft: config.draft,
             draft_tokens: draft_tokens as usize,
             unpack: config.unpack,
             shared_vocab,
@@ -115,7 +116,7 @@ impl Engine {
         Ok(Self {
             card,
             tokenizer: Arc::new(tokenizer),
-            template: ChatTemplate::open(&config.target)?,
+            template,
             draft_tokens,
             max_tokens: config.max_tokens,
             admission: Admission::new(config.queue),

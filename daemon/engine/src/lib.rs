@@ -38,6 +38,8 @@ mod threads;
 mod tokenizer;
 #[cfg(feature = "mlx")]
 mod tools;
+#[cfg(all(test, feature = "mlx"))]
+mod toy;
 #[cfg(feature = "mlx")]
 mod worker;
 

@@ -1,8 +1,6 @@
 //! The Qwen2 architecture: embedding, layers of attention and gated MLP, head. Works on rows without a batch axis, because
 //! the engine serves one conversation at a time.
 
-#[cfg(test)]
-mod cost;
 mod cpu;
 mod gpu;
 

@@ -10,7 +10,7 @@ use mlx_rs::{Array, ops, transforms};
 
 use crate::backend::Finish;
 use crate::call::{Call, logits, read};
-use crate::conversation::{Conversation, ids};
+use crate::conversation::{Conversation, Side, ids};
 use crate::error::Result;
 use crate::qwen2::Rows;
 
@@ -55,7 +55,7 @@ struct Read {
     start: Stamp,
     /// When drafting had finished, if it was waited for.
     drafted_at: Option<Stamp>,
-    read_at: Stamp,
+    seen_at: Stamp,
     compared_at: Stamp,
 }
 
@@ -129,16 +129,16 @@ impl Call {
         both.extend(&proposed);
         // One array, so that the host waits once.
         let mut tokens = read(&ops::concatenate(&both, 0)?)?;
-        let read_at = Stamp::now();
+        let seen_at = Stamp::now();
         let proposed = tokens.split_off(drafted + 1);
         let accepted = tokens.iter().zip(&proposed).take_while(|(t, d)| t == d).count();
         tokens.truncate(accepted + 1);
-        Ok(Read { tokens, drafted, start, drafted_at, read_at, compared_at: Stamp::now() })
+        Ok(Read { tokens, drafted, start, drafted_at, seen_at, compared_at: Stamp::now() })
     }
 
     /// Enqueues `count` steps of the draft model and returns its tokens, none of which exists yet.
     fn propose(&self, conversation: &mut Conversation, count: usize) -> Result<Vec<Array>> {
-        let Some(seen) = conversation.draft.as_ref().map(|draft| draft.len()) else {
+        let Some(seen) = conversation.draft.as_ref().map(Side::len) else {
             return Ok(Vec::new());
         };
         // Two tokens after a round in which all were accepted: the last of them was never run.
@@ -160,20 +160,17 @@ impl Call {
     /// Writes a finished round into the timeline.
     fn note(&mut self, share: &mut DraftShare, read: &Read) {
         let end = Stamp::now();
-        let Read { start, read_at, compared_at, drafted, .. } = *read;
+        let Read { start, seen_at, compared_at, drafted, .. } = *read;
         if !self.timeline.is_on() {
             return;
         }
-        let total_ns = read_at.since(start);
-        let (drafted_at, timing) = match read.drafted_at {
-            Some(at) => {
-                share.note(drafted, at.since(start), total_ns);
-                (at, Timing::Exact)
-            }
-            None => {
-                let draft_ns = share.of(drafted, total_ns).unwrap_or(0);
-                (start.plus(draft_ns), Timing::Estimated)
-            }
+        let total_ns = seen_at.since(start);
+        let (drafted_at, timing) = if let Some(at) = read.drafted_at {
+            share.note(drafted, at.since(start), total_ns);
+            (at, Timing::Exact)
+        } else {
+            let draft_ns = share.of(drafted, total_ns).unwrap_or(0);
+            (start.plus(draft_ns), Timing::Estimated)
         };
         let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let accepted = small(read.tokens.len() - 1);
@@ -181,13 +178,13 @@ impl Call {
             self.timeline.push_round(Round { start, end, drafted: small(drafted), accepted });
         let phases = [
             (Phase::Draft, start, drafted_at, timing),
-            (Phase::Verify, drafted_at, read_at, timing),
-            (Phase::Accept, read_at, compared_at, Timing::Exact),
+            (Phase::Verify, drafted_at, seen_at, timing),
+            (Phase::Accept, seen_at, compared_at, Timing::Exact),
             (Phase::Rollback, compared_at, end, Timing::Exact),
         ];
         // A round without drafting is all verification, known exactly.
         let phases = if drafted == 0 {
-            &[(Phase::Verify, start, read_at, Timing::Exact), phases[2], phases[3]][..]
+            &[(Phase::Verify, start, seen_at, Timing::Exact), phases[2], phases[3]][..]
         } else {
             &phases[..]
         };

@@ -2,8 +2,6 @@
 //! spinning: at the size of one token of a small model that gains nothing, and costs ten times the product where another
 //! program wants the same cores.
 
-use std::sync::atomic::{AtomicI32, Ordering};
-
 /// Numbers in the largest matrix of a layer from which several threads pay.
 const WORTH_SHARING: u64 = 1 << 22;
 

@@ -86,7 +86,7 @@ fn table(vocabulary: &Vocabulary) -> Vec<Box<[u8]>> {
     let mut bytes: Vec<Box<[u8]>> = vec![Box::default(); count];
     for (word, id) in words {
         // A word with a character outside of the alphabet stands for itself.
-        let mapped: Option<Box<[u8]>> = word.chars().map(|c| byte_of(c)).collect();
+        let mapped: Option<Box<[u8]>> = word.chars().map(&byte_of).collect();
         bytes[id as usize] = mapped.unwrap_or_else(|| word.as_bytes().into());
     }
     bytes

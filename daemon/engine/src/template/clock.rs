@@ -1,5 +1,6 @@
 //! `strftime_now` of chat templates. The time is UTC: which zone the user is in is not known without a data base of zones.
 
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] = [
@@ -28,8 +29,8 @@ pub(super) fn now(format: &str) -> String {
 fn formatted(format: &str, unix_s: u64) -> String {
     let (days, second) = (unix_s / 86400, unix_s % 86400);
     let (year, month, day) = civil(days);
-    let month_name = MONTHS[month as usize - 1];
-    let day_name = DAYS[((days + 4) % 7) as usize];
+    let month_name = name(&MONTHS, month - 1);
+    let day_name = name(&DAYS, (days + 4) % 7);
     let mut out = String::new();
     let mut characters = format.chars();
     while let Some(character) = characters.next() {
@@ -37,29 +38,34 @@ fn formatted(format: &str, unix_s: u64) -> String {
             out.push(character);
             continue;
         }
-        match characters.next() {
-            Some('Y') => out.push_str(&year.to_string()),
-            Some('y') => out.push_str(&format!("{:02}", year % 100)),
-            Some('m') => out.push_str(&format!("{month:02}")),
-            Some('d') => out.push_str(&format!("{day:02}")),
-            Some('e') => out.push_str(&format!("{day:2}")),
-            Some('B') => out.push_str(month_name),
-            Some('b' | 'h') => out.push_str(&month_name[..3]),
-            Some('A') => out.push_str(day_name),
-            Some('a') => out.push_str(&day_name[..3]),
-            Some('H') => out.push_str(&format!("{:02}", second / 3600)),
-            Some('I') => out.push_str(&format!("{:02}", (second / 3600 + 11) % 12 + 1)),
-            Some('p') => out.push_str(if second < 43200 { "AM" } else { "PM" }),
-            Some('M') => out.push_str(&format!("{:02}", second / 60 % 60)),
-            Some('S') => out.push_str(&format!("{:02}", second % 60)),
-            Some('F') => out.push_str(&format!("{year}-{month:02}-{day:02}")),
-            Some('Z') => out.push_str("UTC"),
-            Some('z') => out.push_str("+0000"),
-            Some('%') | None => out.push('%'),
-            Some(other) => out.extend(['%', other]),
-        }
+        let written = match characters.next() {
+            Some('Y') => write!(out, "{year}"),
+            Some('y') => write!(out, "{:02}", year % 100),
+            Some('m') => write!(out, "{month:02}"),
+            Some('d') => write!(out, "{day:02}"),
+            Some('e') => write!(out, "{day:2}"),
+            Some('B') => out.write_str(month_name),
+            Some('b' | 'h') => out.write_str(&month_name[..3]),
+            Some('A') => out.write_str(day_name),
+            Some('a') => out.write_str(&day_name[..3]),
+            Some('H') => write!(out, "{:02}", second / 3600),
+            Some('I') => write!(out, "{:02}", (second / 3600 + 11) % 12 + 1),
+            Some('p') => out.write_str(if second < 43200 { "AM" } else { "PM" }),
+            Some('M') => write!(out, "{:02}", second / 60 % 60),
+            Some('S') => write!(out, "{:02}", second % 60),
+            Some('F') => write!(out, "{year}-{month:02}-{day:02}"),
+            Some('Z') => out.write_str("UTC"),
+            Some('z') => out.write_str("+0000"),
+            Some('%') | None => out.write_char('%'),
+            Some(other) => write!(out, "%{other}"),
+        };
+        written.expect("writing to a string cannot fail");
     }
     out
+}
+
+fn name(names: &[&'static str], index: u64) -> &'static str {
+    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
 }
 
 /// Year, month and day of a day counted from 1970-01-01 (the Gregorian calendar repeats every 146,097 days; years are

@@ -5,6 +5,7 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
 /// `value | tojson(indent, ensure_ascii, separators, sort_keys)`.
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 pub(super) fn to_json(
     value: &Value,
     indent: Option<usize>,
@@ -128,7 +129,9 @@ impl Writer {
     }
 
     fn unit(&mut self, unit: u32) {
-        self.out.push_str(&format!("\\u{unit:04x}"));
+        self.out.push_str("\\u");
+        let digits = [12, 8, 4, 0].map(|shift| char::from_digit(unit >> shift & 15, 16));
+        self.out.extend(digits.into_iter().flatten());
     }
 }
 

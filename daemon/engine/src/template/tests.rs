@@ -82,7 +82,7 @@ fn template() -> ChatTemplate {
     ChatTemplate { environment, tokens }
 }
 
-fn render(messages: Value, tools: Value, further: Value) -> Result<String, String> {
+fn render(messages: &Value, tools: &Value, further: &Value) -> Result<String, String> {
     template().render(
         messages.as_array().unwrap(),
         tools.as_array().unwrap(),
@@ -131,7 +131,7 @@ two
 </r></s>
 <s>assistant
 "#;
-    assert_eq!(render(messages, tools, json!({})).unwrap(), expected);
+    assert_eq!(render(&messages, &tools, &json!({})).unwrap(), expected);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn thoughts_are_cut_and_kept_as_the_template_says() {
         {"role": "user", "content": "c"},
         {"role": "assistant", "content": "d", "reasoning_content": "so"},
     ]);
-    let text = render(messages, json!([]), json!({"enable_thinking": false})).unwrap();
+    let text = render(&messages, &json!([]), &json!({"enable_thinking": false})).unwrap();
     assert_eq!(
         text,
         "<s>user\na</s>\n<s>assistant\nb</s>\n<s>user\nc</s>\n<s>assistant\n<think>\nso\n</think>\n\nd</s>\n\
@@ -153,6 +153,7 @@ fn thoughts_are_cut_and_kept_as_the_template_says() {
 
 #[test]
 fn what_the_template_refuses_is_said_in_its_words() {
-    let error = render(json!([{"role": "odd", "content": ""}]), json!([]), json!({})).unwrap_err();
+    let error =
+        render(&json!([{"role": "odd", "content": ""}]), &json!([]), &json!({})).unwrap_err();
     assert!(error.contains("role odd is odd"), "{error}");
 }

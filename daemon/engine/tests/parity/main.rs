@@ -1,6 +1,7 @@
 //! Token for token what mlx_lm gives: greedy, on tiny random checkpoints and on the built-in pair, with and without a draft
 //! model, packed and unpacked.
 #![cfg(feature = "mlx")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod python;
 
@@ -100,7 +101,8 @@ fn random_checkpoints_give_the_reference_tokens() {
                 let prompt = characters(&numbers(&case["prompt"]));
                 let (text, outcome) = ask(&engine, &prompt, 200, draft_tokens);
                 assert_eq!(outcome.finish, Ok(Finish::Length), "{name}");
-                let found: Vec<u32> = text.chars().map(|c| u32::from(c) - FIRST_CHARACTER).collect();
+                let found: Vec<u32> =
+                    text.chars().map(|c| u32::from(c) - FIRST_CHARACTER).collect();
                 let with = format!("{name}, unpacked {unpack}, {draft_tokens} drafted");
                 if let Some(difference) = difference(&expected, &found, &case["gaps"]) {
                     failures.push(format!("{with}: {difference}"));
@@ -121,7 +123,8 @@ fn the_pair_renders_tokenises_and_answers_as_the_reference() {
     let (_, reference) = &*REFERENCE;
     let Some([target, draft]) = pair() else { return };
     let engine =
-        Engine::load(EngineConfig::new(Source::Folder(target), Some(Source::Folder(draft)))).unwrap();
+        Engine::load(EngineConfig::new(Source::Folder(target), Some(Source::Folder(draft))))
+            .unwrap();
     let mut failures = Vec::new();
     for case in reference["pair"].as_array().unwrap() {
         let prompt = Prompt::Chat {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is installed.
-const PACKAGES: [&str; 2] = ["mlx-lm==0.32.2", if cfg!(target_os = "macos") { "mlx==0.32.2" } else { "mlx[cpu]==0.32.2" }];
+const PACKAGES: [&str; 2] =
+    ["mlx-lm==0.32.2", if cfg!(target_os = "macos") { "mlx==0.32.2" } else { "mlx[cpu]==0.32.2" }];
 
 /// The target folder.
 pub(crate) fn target_folder() -> PathBuf {
@@ -35,7 +36,9 @@ pub(crate) fn with_mlx_lm() -> Result<PathBuf, String> {
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(PACKAGES))
-    .map_err(|error| format!("{error}\nThe parity tests install mlx_lm from PyPI; see pip's message"))?;
+    .map_err(|error| {
+        format!("{error}\nThe parity tests install mlx_lm from PyPI; see pip's message")
+    })?;
     fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)
 }

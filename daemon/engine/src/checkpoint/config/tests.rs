@@ -12,7 +12,7 @@ fn base() -> Value {
     })
 }
 
-fn with(changes: Value) -> Result<ModelConfig> {
+fn with(changes: &Value) -> Result<ModelConfig> {
     let mut config = base();
     let target = config.as_object_mut().unwrap();
     for (key, value) in changes.as_object().unwrap() {
@@ -21,13 +21,13 @@ fn with(changes: Value) -> Result<ModelConfig> {
     ModelConfig::read("m", &config)
 }
 
-fn refusal(changes: Value) -> String {
+fn refusal(changes: &Value) -> String {
     with(changes).unwrap_err().to_string()
 }
 
 #[test]
 fn defaults_are_those_of_the_reference() {
-    let config = with(json!({})).unwrap();
+    let config = with(&json!({})).unwrap();
     assert_eq!(config.head_dim(), 16);
     assert!((config.rope_theta - 1e6).abs() < 1.0 && (config.rope_scale - 1.0).abs() < 1e-9);
     assert_eq!((config.context_tokens, config.tied), (32768, false));
@@ -40,15 +40,15 @@ fn defaults_are_those_of_the_reference() {
 
 #[test]
 fn rope_may_be_nested_and_scaled() {
-    let linear = with(json!({"rope_scaling": {"type": "linear", "factor": 4.0}})).unwrap();
+    let linear = with(&json!({"rope_scaling": {"type": "linear", "factor": 4.0}})).unwrap();
     assert!((linear.rope_scale - 0.25).abs() < 1e-9);
-    let nested = with(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 10000}}));
+    let nested = with(&json!({"rope_parameters": {"rope_type": "default", "rope_theta": 10000}}));
     assert!((nested.unwrap().rope_theta - 1e4).abs() < 1e-3);
 }
 
 #[test]
 fn layers_may_be_quantised_differently_or_not_at_all() {
-    let config = with(json!({"quantization": {
+    let config = with(&json!({"quantization": {
         "group_size": 64, "bits": 4, "mode": "affine",
         "lm_head": {"group_size": 32, "bits": 8}, "model.embed_tokens": false,
     }}))
@@ -75,7 +75,7 @@ fn what_is_not_done_is_refused_by_name() {
         (json!({"hidden_size": -1}), ["hidden_size", "above 0"]),
         (json!({"num_attention_heads": 5}), ["multiple", "64"]),
     ] {
-        let message = refusal(changes);
+        let message = refusal(&changes);
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     }
 }

@@ -1,0 +1,255 @@
+//! After every way out of a call the caches hold what a fresh run over the confirmed tokens would, and the answer does not
+//! depend on drafting.
+
+use std::thread;
+
+use dwell_probes::phase::Phase;
+use dwell_probes::timeline::Timeline;
+
+use super::*;
+use crate::admission::Admission;
+use crate::answer::Answer;
+use crate::backend::{Event, Generation, Sampling};
+use crate::reply::Reply;
+use crate::sampler::Sampler;
+use crate::tokenizer::Tokenizer;
+use crate::toy::{Folder, Random, VOCAB, character};
+
+struct Bench {
+    folder: Folder,
+    tokenizer: Arc<Tokenizer>,
+}
+
+/// What one call is asked for.
+#[derive(Clone, Debug)]
+struct Asked {
+    prompt: Vec<u32>,
+    drafted: usize,
+    max_tokens: usize,
+    stops: Vec<String>,
+    sampling: Sampling,
+    /// The caller leaves after so many events.
+    patience: usize,
+}
+
+impl Asked {
+    fn new(prompt: &[u32], drafted: usize, max_tokens: usize) -> Self {
+        Self {
+            prompt: prompt.to_vec(),
+            drafted,
+            max_tokens,
+            stops: Vec::new(),
+            sampling: Sampling::GREEDY,
+            patience: usize::MAX,
+        }
+    }
+}
+
+impl Bench {
+    fn new(seed: u64) -> Self {
+        let folder = Folder::with_pair(seed);
+        let tokenizer = Arc::new(Tokenizer::open(&folder.source("target"), &[]).unwrap());
+        Self { folder, tokenizer }
+    }
+
+    /// Runs `work` on a thread's own stream, with the models loaded.
+    fn run<T>(&self, work: impl FnOnce(&mut Conversation) -> T) -> T {
+        let setup = Setup {
+            target: self.folder.source("target"),
+            draft: Some(self.folder.source("draft")),
+            draft_tokens: 2,
+            unpack: None,
+            shared_vocab: i32::try_from(VOCAB).unwrap(),
+        };
+        let device = mlx_rs::Device::try_default().unwrap();
+        let kind = device.get_type().unwrap();
+        let kind = if matches!(kind, DeviceType::Gpu) { Device::Gpu } else { Device::Cpu };
+        with_stream(&Stream::new_with_device(&device), || work(&mut load(&setup, kind).unwrap()))
+    }
+
+    fn ask(&self, conversation: &mut Conversation, asked: &Asked) -> (String, Outcome) {
+        let (reply, generation) = Reply::open(1024, Admission::new(0).enter().unwrap());
+        let call = Call {
+            prompt: asked.prompt.clone(),
+            sampler: Sampler::new(asked.sampling),
+            max_tokens: asked.max_tokens,
+            draft_tokens: asked.drafted,
+            answer: Answer::new(Arc::clone(&self.tokenizer), &asked.stops, false),
+            timeline: Timeline::new(),
+            reply,
+            produced: 0,
+            cached: 0,
+            speculation: None,
+        };
+        let patience = asked.patience;
+        let reader = thread::spawn(move || listen(generation, patience));
+        let mut share = DraftShare::default();
+        serve(Job { call, submitted: Stamp::now() }, conversation, &mut share);
+        reader.join().unwrap()
+    }
+
+    /// Both caches against fresh ones.
+    fn check(conversation: &mut Conversation, what: &str) {
+        let tokens = conversation.tokens().to_vec();
+        let known = tokens.len() - 1;
+        assert_eq!(conversation.target.len(), known, "{what}");
+        let draft = conversation.draft.as_ref().unwrap().len();
+        assert!(draft <= known, "{what}");
+        let held = conversation.contents();
+        conversation.reset();
+        conversation.target.fill(&tokens[..known]).unwrap();
+        if draft > 0 {
+            conversation.draft.as_mut().unwrap().fill(&tokens[..draft]).unwrap();
+        }
+        let fresh = conversation.contents();
+        assert_eq!(held.len(), fresh.len(), "{what}");
+        let largest = held.iter().zip(&fresh).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest < 1e-3, "{what}: a cache is off by {largest}");
+        conversation.reset();
+    }
+}
+
+fn listen(mut generation: Generation, patience: usize) -> (String, Outcome) {
+    let mut text = String::new();
+    let mut events = 0;
+    loop {
+        if events == patience {
+            generation.cancel.cancel();
+        }
+        match generation.events.blocking_recv().unwrap() {
+            Event::Text(more) => text.push_str(&more),
+            Event::ToolCall(call) => panic!("no tools were offered: {call:?}"),
+            Event::Done(outcome) => return (text, *outcome),
+        }
+        events += 1;
+    }
+}
+
+fn prompt(random: &mut Random, len: usize) -> Vec<u32> {
+    (0..len).map(|_| u32::try_from(random.next() % VOCAB as u64).unwrap()).collect()
+}
+
+#[test]
+fn drafting_changes_nothing_but_the_speed() {
+    let bench = Bench::new(1);
+    bench.run(|conversation| {
+        let mut random = Random(5);
+        for sampling in [
+            Sampling::GREEDY,
+            Sampling { temperature: 0.9, top_p: 0.95, top_k: 20, seed: Some(7) },
+            Sampling { temperature: 1.3, top_p: 1.0, top_k: 0, seed: Some(8) },
+        ] {
+            let prompt = prompt(&mut random, 21);
+            let mut plain = Asked::new(&prompt, 0, 60);
+            plain.sampling = sampling;
+            let (expected, outcome) = bench.ask(conversation, &plain);
+            assert_eq!(outcome.finish, Ok(Finish::Length));
+            assert_eq!((expected.chars().count(), outcome.output_tokens), (60, 60));
+            Bench::check(conversation, "plain");
+            for drafted in [1, 2, 4, 7] {
+                let (text, outcome) = bench.ask(conversation, &Asked { drafted, ..plain.clone() });
+                assert_eq!(text, expected, "{drafted} drafted, {sampling:?}");
+                let counts = outcome.speculation.unwrap();
+                assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
+                Bench::check(conversation, &format!("{drafted} drafted"));
+            }
+        }
+    });
+}
+
+#[test]
+fn caches_are_right_after_every_way_out() {
+    let bench = Bench::new(2);
+    bench.run(|conversation| {
+        let mut random = Random(6);
+        let prompt = prompt(&mut random, 17);
+        let (whole, _) = bench.ask(conversation, &Asked::new(&prompt, 0, 80));
+        for drafted in [0, 1, 3, 6] {
+            for limit in [1, 2, 3, 5, 11] {
+                let (text, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, limit));
+                assert_eq!(outcome.finish, Ok(Finish::Length));
+                assert_eq!(text, whole[..limit]);
+                Bench::check(conversation, &format!("limit {limit}, {drafted} drafted"));
+            }
+            for at in [1, 4, 7, 12, 30] {
+                let stop = whole[at..at + 3].to_owned();
+                let first = whole.find(&stop).unwrap();
+                let asked = Asked { stops: vec![stop], ..Asked::new(&prompt, drafted, 80) };
+                let (text, outcome) = bench.ask(conversation, &asked);
+                assert_eq!(outcome.finish, Ok(Finish::Stop));
+                assert_eq!(text, whole[..first]);
+                assert_eq!(outcome.output_tokens as usize, first + 3);
+                Bench::check(conversation, &format!("stop at {at}, {drafted} drafted"));
+            }
+            for patience in [0, 1, 3] {
+                let asked = Asked { patience, ..Asked::new(&prompt, drafted, 300) };
+                let (text, outcome) = bench.ask(conversation, &asked);
+                if outcome.finish == Ok(Finish::Cancelled) {
+                    assert!(text.len() < 300);
+                }
+                Bench::check(conversation, &format!("left after {patience}, {drafted} drafted"));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_conversation_goes_on_where_it_was() {
+    let bench = Bench::new(3);
+    bench.run(|conversation| {
+        let mut random = Random(7);
+        let mut prompt = prompt(&mut random, 40);
+        for drafted in [0, 3, 0, 2, 5] {
+            let (text, _) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
+            let id = |c: char| (0..VOCAB).find(|id| character(*id) == c).unwrap();
+            prompt.extend(text.chars().map(|c| u32::try_from(id(c)).unwrap()));
+            let known = prompt.len() - 1;
+            prompt.extend([3, 1, 4]);
+            let (warm, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
+            assert_eq!(outcome.cached_tokens as usize, known, "all but the last answered token");
+            conversation.reset();
+            let (cold, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
+            assert_eq!(outcome.cached_tokens, 0);
+            assert_eq!(warm, cold);
+            // The same prompt again: one token is run for its logits.
+            let (again, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
+            assert_eq!((again, outcome.cached_tokens as usize), (cold, prompt.len() - 1));
+        }
+    });
+}
+
+#[test]
+fn the_timeline_bills_every_moment_once() {
+    let bench = Bench::new(4);
+    bench.run(|conversation| {
+        let prompt = prompt(&mut Random(8), 30);
+        for drafted in [0, 3] {
+            let (_, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, 100));
+            let timeline = outcome.timeline;
+            let mut entries = timeline.entries().to_vec();
+            entries.sort_by_key(|entry| (entry.start, entry.end));
+            let overlap = entries.windows(2).find(|pair| pair[0].end > pair[1].start);
+            assert_eq!(overlap, None);
+            for (index, round) in timeline.rounds().iter().enumerate() {
+                let index = u32::try_from(index).unwrap();
+                let inside = entries.iter().filter(|entry| entry.round == Some(index));
+                let (mut sum, mut count) = (0, 0);
+                for entry in inside {
+                    assert!(entry.start >= round.start && entry.end <= round.end);
+                    sum += entry.end.since(entry.start);
+                    count += 1;
+                }
+                assert!(count >= 3 && sum <= round.end.since(round.start));
+            }
+            let has = |phase| entries.iter().any(|entry| entry.phase == phase);
+            assert!(has(Phase::Queue) && has(Phase::CacheLookup) && has(Phase::Prefill));
+            assert!(has(Phase::Detokenize) && has(Phase::Decode) == (drafted == 0));
+            assert_eq!(timeline.rounds().is_empty(), drafted == 0);
+            let first = timeline.first_token().unwrap();
+            let prefilled =
+                entries.iter().filter(|e| e.phase == Phase::Prefill).map(|e| e.end).max();
+            assert!(first >= prefilled.unwrap(), "the first token came before the prompt was read");
+            conversation.reset();
+        }
+    });
+}
