@@ -1,0 +1,58 @@
+//! `dwell demo` with the model pair that it brings along: tool against direct, the accounts, and the runs that it leaves.
+#![cfg(feature = "engine")]
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+fn dwell(data_dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("OTEL_") || name.starts_with("DWELL_") {
+            command.env_remove(name);
+        }
+    }
+    // Another folder than the project's: whatever it needs is inside the program.
+    command.current_dir(data_dir).arg("--data-dir").arg(data_dir.join("data")).args(arguments);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let data =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output.status.code(), data)
+}
+
+fn account_sum(report: &Value) -> u64 {
+    report["account"].as_object().unwrap().values().map(|ns| ns.as_u64().unwrap()).sum()
+}
+
+#[test]
+fn five_queries_are_told_apart_and_accounted_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (status, demo) = dwell(folder.path(), &["demo", "--json"]);
+    let queries = demo["queries"].as_array().unwrap();
+    let got: Vec<&str> = queries.iter().map(|query| query["got"].as_str().unwrap()).collect();
+    assert_eq!(got, ["tool", "tool", "direct", "tool", "direct"], "{queries:#?}");
+    assert_eq!(status, Some(0));
+
+    for query in queries {
+        let run = &query["run"];
+        assert_eq!(Some(account_sum(run)), run["wall_ns"].as_u64());
+        assert_eq!(run["run"]["state"], "finished");
+        assert!(run["account"]["generation"].as_u64() > Some(0));
+        assert!(run["account"]["speculation"].as_u64() > Some(0));
+        assert_eq!(run["inferred"]["tool"], 0, "the agent reports its tools itself");
+        let tools = query["tools"].as_array().unwrap();
+        assert_eq!(run["calls"].as_array().unwrap().len(), tools.len() + 1, "one call a turn");
+    }
+    assert_eq!(Some(account_sum(&demo["total"])), demo["total"]["wall_ns"].as_u64());
+    assert!(demo["total"].get("calls").is_none());
+    for figure in ["tokens_per_second", "acceptance_rate", "acceptance_length", "peak_memory_bytes"]
+    {
+        assert!(demo[figure].as_f64() > Some(0.0), "{figure}");
+    }
+
+    let (_, listed) = dwell(folder.path(), &["runs", "--json"]);
+    assert_eq!(listed["runs"].as_array().unwrap().len(), queries.len());
+    let (_, last) = dwell(folder.path(), &["where", "--json"]);
+    assert_eq!(last["account"], queries[4]["run"]["account"]);
+}
