@@ -156,6 +156,6 @@ impl Agent {
         }
         let error = error.map(str::to_owned);
         let span = Span { end: Some(Stamp::now()), attributes, error, ..span };
-        self.ledger.tell(Event::Spans(vec![span]));
+        self.ledger.tell(Event::Spans { run: None, spans: vec![span] });
     }
 }

@@ -10,7 +10,7 @@ mod tests;
 use std::io::Read as _;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -37,16 +37,32 @@ const AT_ONCE: usize = 1000;
 /// Why metrics and logs are turned away.
 const TRACES_ONLY: &str = "dwell keeps traces only; set OTEL_METRICS_EXPORTER=none and OTEL_LOGS_EXPORTER=none to save the effort";
 
-/// `POST /v1/traces`, `/v1/metrics` and `/v1/logs`.
+/// `POST /v1/traces`, `/v1/metrics` and `/v1/logs`, and the same below `/r/{run}`: exporters append their paths to whatever
+/// endpoint they are given, so that spans find their run without any trace context.
 pub fn routes(ledger: Handle) -> Router {
     Router::new()
         .route("/v1/traces", post(traces))
         .route("/v1/metrics", post(metrics))
         .route("/v1/logs", post(logs))
+        .route("/r/{run}/v1/traces", post(traces_of_run))
+        .route("/r/{run}/v1/metrics", post(metrics))
+        .route("/r/{run}/v1/logs", post(logs))
         .with_state(ledger)
 }
 
 async fn traces(State(ledger): State<Handle>, request: Request) -> Response {
+    hear(&ledger, None, request).await
+}
+
+async fn traces_of_run(
+    State(ledger): State<Handle>,
+    Path(run): Path<String>,
+    request: Request,
+) -> Response {
+    hear(&ledger, Some(run), request).await
+}
+
+async fn hear(ledger: &Handle, run: Option<String>, request: Request) -> Response {
     let (encoding, report) = match read::<ExportTraceServiceRequest>(request).await {
         Ok(read) => read,
         Err(refusal) => return refusal.into_response(),
@@ -58,7 +74,7 @@ async fn traces(State(ledger): State<Handle>, request: Request) -> Response {
         if part.is_empty() {
             break;
         }
-        ledger.tell(Event::Spans(part));
+        ledger.tell(Event::Spans { run: run.clone(), spans: part });
     }
     let partial_success = (heard.rejected > 0).then(|| ExportTracePartialSuccess {
         rejected_spans: heard.rejected,

@@ -54,7 +54,7 @@ impl Server {
         assert!(self.ledger.report("nobody").await.is_none());
         std::iter::from_fn(|| self.events.try_recv().ok())
             .map(|event| match event {
-                Event::Spans(spans) => spans,
+                Event::Spans { spans, .. } => spans,
                 other => panic!("{other:?}"),
             })
             .collect()

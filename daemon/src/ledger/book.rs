@@ -120,7 +120,7 @@ impl Book {
             Event::RunEnded { id, ended } => self.finish(&id, Some(ended), RunState::Finished),
             Event::Arrival(arrival) => self.arrive(*arrival),
             Event::Departure(departure) => self.depart(*departure),
-            Event::Spans(spans) => self.hear(spans),
+            Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
         }
     }
 
@@ -291,16 +291,16 @@ impl Book {
         }
     }
 
-    /// Takes an agent's own spans. Those of an unknown trace open a run when there is an agent's span among them, since a
-    /// trace without agent or model calls is none of ours.
-    fn hear(&mut self, spans: Vec<Span>) {
+    /// Takes an agent's own spans. Those of an unknown trace that were sent to no run open one when there is an agent's span
+    /// among them, since a trace without agent or model calls is none of ours.
+    fn hear(&mut self, named: Option<&str>, spans: Vec<Span>) {
         let mut by_trace: HashMap<_, Vec<Span>> = HashMap::new();
         for span in spans {
             by_trace.entry(span.trace_id).or_default().push(span);
         }
         for (trace_id, spans) in by_trace {
             let agent = spans.iter().find(|span| classify(span) == Class::Agent);
-            let id = match (self.stitch.run_of_trace(trace_id), agent) {
+            let id = match (named.or(self.stitch.run_of_trace(trace_id)), agent) {
                 (Some(id), _) => id.to_owned(),
                 (None, Some(_)) => trace_id.to_string(),
                 (None, None) => continue,

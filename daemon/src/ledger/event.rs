@@ -102,7 +102,12 @@ pub enum Event {
     /// A call is over.
     Departure(Box<Departure>),
     /// Spans that an agent reported.
-    Spans(Vec<Span>),
+    Spans {
+        /// The run that they were sent to; `None` leaves it to their traces.
+        run: Option<String>,
+        /// The spans, of any number of traces.
+        spans: Vec<Span>,
+    },
 }
 
 /// What the ledger has concluded and somebody must keep or send on.

@@ -197,7 +197,7 @@ fn spans_of_a_callers_trace_join_the_run_of_its_calls() {
     let trace_id = TraceId([5; 16]);
     let parent = Some((trace_id, SpanId([6; 8])));
     desk.call(RunKeys { parent, ..named("mine") }, (1, 2), &[], 1);
-    desk.book.take(Event::Spans(vec![Span {
+    desk.book.take(Event::Spans { run: None, spans: vec![Span {
         trace_id,
         span_id: SpanId([6; 8]),
         parent_id: None,
@@ -211,7 +211,7 @@ fn spans_of_a_callers_trace_join_the_run_of_its_calls() {
         ],
         error: None,
         origin: dwell_probes::span::Origin::Reported,
-    }]));
+    }] });
     let report = desk.book.report("mine").unwrap();
     assert_eq!(report.run.agent.as_deref(), Some("theirs"));
     assert_eq!(report.wall_ns, 3 * SECOND);
@@ -219,9 +219,34 @@ fn spans_of_a_callers_trace_join_the_run_of_its_calls() {
 }
 
 #[test]
+fn spans_that_were_sent_to_a_run_join_it_whatever_their_trace() {
+    let mut desk = Desk::new();
+    desk.call(named("mine"), (0, 1), &["call-1"], 1);
+    let tool = Span {
+        trace_id: TraceId([77; 16]),
+        span_id: SpanId([6; 8]),
+        parent_id: None,
+        name: "execute_tool search_code".into(),
+        kind: dwell_probes::span::SpanKind::Internal,
+        start: START.plus(SECOND + SECOND / 4),
+        end: Some(START.plus(SECOND + SECOND / 2)),
+        attributes: vec![("gen_ai.operation.name".into(), "execute_tool".into())],
+        error: None,
+        origin: dwell_probes::span::Origin::Reported,
+    };
+    desk.book.take(Event::Spans { run: Some("mine".into()), spans: vec![tool] });
+    let next = desk.arrive(named("mine"), 2, &["call-1"]);
+    desk.depart(next, 3, &[], None);
+    let report = desk.book.report("mine").unwrap();
+    assert_eq!(desk.reports().len(), 1);
+    assert_eq!(report.account[Category::Tool], SECOND / 4, "measured, not the whole gap");
+    assert_eq!(report.inferred[Category::Tool], 0);
+}
+
+#[test]
 fn spans_without_an_agent_or_a_call_are_none_of_ours() {
     let mut desk = Desk::new();
-    desk.book.take(Event::Spans(vec![Span {
+    desk.book.take(Event::Spans { run: None, spans: vec![Span {
         trace_id: TraceId([5; 16]),
         span_id: SpanId([6; 8]),
         parent_id: None,
@@ -232,7 +257,7 @@ fn spans_without_an_agent_or_a_call_are_none_of_ours() {
         attributes: Vec::new(),
         error: None,
         origin: dwell_probes::span::Origin::Reported,
-    }]));
+    }] });
     assert!(desk.reports().is_empty());
 }
 

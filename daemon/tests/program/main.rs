@@ -3,5 +3,6 @@
 
 mod daemon;
 mod peer;
+#[path = "../../engine/tests/parity/python.rs"]
 mod python;
 mod serve;

@@ -17,9 +17,13 @@ use serde_json::{Map, Value};
 /// Characters from here on stand for the tokens of the random checkpoints.
 const FIRST_CHARACTER: u32 = 0x4E00;
 
+/// The peer.
+const PACKAGES: [&str; 2] =
+    ["mlx-lm==0.32.2", if cfg!(target_os = "macos") { "mlx==0.32.2" } else { "mlx[cpu]==0.32.2" }];
+
 /// Where the checkpoints are and what mlx_lm said about them.
 static REFERENCE: LazyLock<(PathBuf, Value)> = LazyLock::new(|| {
-    let python = python::with_mlx_lm().unwrap_or_else(|error| panic!("{error}"));
+    let python = python::with("mlx-lm", &PACKAGES).unwrap_or_else(|error| panic!("{error}"));
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("parity");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(python);

@@ -43,7 +43,7 @@ impl Environment<'_> {
             set("OPENAI_BASE_URL", base_url.clone()),
             // Its name in the client before version 1, and in LiteLLM.
             set("OPENAI_API_BASE", base_url),
-            set("OTEL_EXPORTER_OTLP_ENDPOINT", daemon.to_owned()),
+            set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("{daemon}/r/{run}")),
             set("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
             set("TRACEPARENT", parent.to_string()),
             set("DWELL_RUN", run.to_owned()),
@@ -103,7 +103,7 @@ mod tests {
         let set = variables(&[]);
         assert!(is(&set, "OPENAI_BASE_URL", "http://127.0.0.1:7070/r/run-1/v1"));
         assert_eq!(set.get("OPENAI_API_BASE"), set.get("OPENAI_BASE_URL"));
-        assert!(is(&set, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:7070"));
+        assert!(is(&set, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:7070/r/run-1"));
         let parent = format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8));
         assert!(is(&set, "TRACEPARENT", &parent));
         assert!(is(&set, "OPENAI_API_KEY", "dwell"));
