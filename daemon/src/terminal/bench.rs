@@ -42,6 +42,8 @@ pub struct View {
     pub tracing: ([f64; 3], usize),
     /// Tokens of whole answers per second over HTTP, with tracing.
     pub http_tokens_per_second: f64,
+    /// Tokens of a round on both sides, where they differ although they should not.
+    pub unequal: Option<(u64, u64)>,
     /// Prompt tokens of a round that came from the engine's cache, and all prompt tokens of a round.
     pub cached: (u64, u64),
     /// Memory of the process while it serves, where the system tells.
@@ -59,6 +61,12 @@ pub fn result(view: &View, screen: Screen) -> String {
     lines.push(
         screen.faint("asked directly, without HTTP; tokens/s after the first token; medians"),
     );
+    if let Some((engine, peer)) = view.unequal {
+        let text = format!(
+            "the answers differ: {engine} tokens of the engine, {peer} of mlx_lm; are the files the same?"
+        );
+        lines.extend(wrap(&text, WIDTH).iter().map(|line| screen.bad(line)));
+    }
     lines.push(String::new());
     for (text, ratio) in &view.ratios {
         lines.push(ratio_line(text, *ratio, *ratio >= 1.0, screen));

@@ -269,6 +269,7 @@ fn the_bench() {
         ],
         tracing: ([0.98, 0.996, 1.01], 180),
         http_tokens_per_second: 985.0,
+        unequal: Some((324, 330)),
         cached: (44, 812),
         serving_bytes: Some(84 << 20),
         arrays_bytes: 20 << 20,

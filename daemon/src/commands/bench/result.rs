@@ -175,6 +175,12 @@ impl Outcome {
         drafted.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second))
     }
 
+    /// Tokens of a round on both sides, where they are not the same: greedy answers of the same files should be.
+    fn unequal(&self) -> Option<(u64, u64)> {
+        let tokens = |side| self.case(side, 0).map(|one| one.tokens);
+        tokens(Side::Engine).zip(tokens(Side::MlxLm)).filter(|(engine, peer)| engine != peer)
+    }
+
     /// What is compared with what, and the ratio; above 1 the engine does better.
     fn ratios(&self) -> Vec<(&'static str, String, f64)> {
         let mut ratios = Vec::new();
@@ -242,6 +248,7 @@ impl Outcome {
             ratios: self.ratios().into_iter().map(|(_, text, ratio)| (text, ratio)).collect(),
             tracing: (self.tracing.quartiles(), self.tracing.ratios.len()),
             http_tokens_per_second: self.tracing.tokens_per_second()[0],
+            unequal: self.unequal(),
             cached: self
                 .cases
                 .iter()
@@ -284,6 +291,7 @@ impl Outcome {
             "prompts": self.prompts,
             "max_tokens": self.max_tokens,
             "cases": self.cases.iter().map(case).collect::<Vec<_>>(),
+            "same_tokens": self.peer.as_ref().map(|_| self.unequal().is_none()),
             "ratios": ratios,
             "tracing": {
                 "on_against_off": median,
