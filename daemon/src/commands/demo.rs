@@ -51,7 +51,8 @@ pub async fn demo(args: &DemoArgs, store: &StoreArgs) -> Result<ExitCode> {
     let progress = |text: &str| tell(io::stderr(), text);
     progress(&format!("loading the model ({}) ...", args.engine.engine));
     let began = Instant::now();
-    let backend = load(&settings).await?;
+    // Ends the open line, so that the reason stands on its own.
+    let backend = load(&settings).await.inspect_err(|_| progress(" failed\n"))?;
     let model = backend.models().first().context("the engine serves no model")?.id.clone();
     let service = Service::start(&settings, Some(backend.clone())).await?;
     progress(&screen_of::loaded(&model, began.elapsed(), service.addr));
