@@ -16,7 +16,9 @@ pub fn load_backend(settings: &Settings) -> Result<Option<Arc<dyn Backend>>> {
     #[cfg(feature = "engine")]
     return mlx::load(settings).map(Some);
     #[cfg(not(feature = "engine"))]
-    anyhow::bail!("this dwell was built without its engine: use --engine none, or build it with `--features engine`");
+    anyhow::bail!(
+        "this dwell was built without its engine: use --engine none, or build it with `--features engine`"
+    );
 }
 
 #[cfg(feature = "engine")]
@@ -45,13 +47,7 @@ mod mlx {
             ]
         };
         ($folder:literal, $file:literal) => {
-            include_bytes!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/models/",
-                $folder,
-                "/",
-                $file
-            ))
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $folder, "/", $file))
         };
     }
 

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api};
 use crate::export::Exporter;
 use crate::gateway::{self, Gateway};
+use crate::intake;
 use crate::ledger::{self, Ledger, Outlets};
 use crate::settings::Settings;
 use crate::store::Writer;
-use crate::intake;
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);

@@ -22,7 +22,9 @@ impl StoreArgs {
         match &self.data_dir {
             Some(folder) => Ok(folder.clone()),
             None => Ok(dirs::data_local_dir()
-                .context("there is no home folder to keep runs in: set --data-dir or DWELL_DATA_DIR")?
+                .context(
+                    "there is no home folder to keep runs in: set --data-dir or DWELL_DATA_DIR",
+                )?
                 .join("dwell")),
         }
     }

@@ -214,7 +214,10 @@ fn files_are_small_and_say_what_they_are_for() {
     for path in all_rust_files() {
         let text = fs::read_to_string(&path).unwrap();
         let name = shown(&path);
-        assert!(text.starts_with("//!"), "{name}: the first line says what the file is for (`//!`)");
+        assert!(
+            text.starts_with("//!"),
+            "{name}: the first line says what the file is for (`//!`)"
+        );
         let lines = without_tests(&text).lines().count();
         assert!(lines <= LONGEST_FILE, "{name} has {lines} lines: it probably holds two ideas");
         let stem = path.file_stem().unwrap().to_str().unwrap();
@@ -228,7 +231,12 @@ fn nothing_is_unfinished_or_silenced() {
     // Put together here so that this file does not find itself.
     let marks = ["TO", "FIX", "XX"].iter().zip(["DO", "ME", "X"]).map(|(a, b)| format!("{a}{b}"));
     let marks: Vec<String> = marks
-        .chain(["#[ign", "should_", "unimpl"].iter().zip(["ore", "panic", "emented!"]).map(|(a, b)| format!("{a}{b}")))
+        .chain(
+            ["#[ign", "should_", "unimpl"]
+                .iter()
+                .zip(["ore", "panic", "emented!"])
+                .map(|(a, b)| format!("{a}{b}")),
+        )
         .collect();
     for path in all_rust_files() {
         let text = fs::read_to_string(&path).unwrap();
@@ -241,8 +249,15 @@ fn nothing_is_unfinished_or_silenced() {
 #[test]
 fn the_top_level_is_the_agreed_one() {
     let agreed = [
-        "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "compose.yaml", "daemon", "dashboards",
-        "probes", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "LICENSE",
+        "README.md",
+        "compose.yaml",
+        "daemon",
+        "dashboards",
+        "probes",
+        "target",
     ];
     for entry in fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

@@ -14,7 +14,8 @@ fn models() -> PathBuf {
 #[test]
 fn the_pair_is_small() {
     let files = ["target", "draft"].map(|model| fs::read_dir(models().join(model)).unwrap());
-    let bytes: u64 = files.into_iter().flatten().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 =
+        files.into_iter().flatten().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes > 0 && bytes < MOST_BYTES, "{bytes} bytes");
 }
 
@@ -28,7 +29,8 @@ fn target_and_draft_have_one_vocabulary_and_one_template() {
 
 #[test]
 fn no_suite_prompt_is_in_the_training_data() {
-    let output = Command::new("python3").arg(models().join("train/check_held_out.py")).output().unwrap();
+    let output =
+        Command::new("python3").arg(models().join("train/check_held_out.py")).output().unwrap();
     assert!(
         output.status.success(),
         "{}{}",

@@ -1,5 +1,6 @@
 //! `dwell run` as its users see it: the command's own output, input, signals and status, and the account afterwards. No model
 //! is needed for that.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

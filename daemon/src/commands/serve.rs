@@ -29,16 +29,15 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
     );
     let settings = Settings::new(args.listen, store, &args.engine)?;
     let backend = load_backend(&settings)?;
-    let models: Vec<String> = backend
-        .iter()
-        .flat_map(|backend| backend.models())
-        .map(|model| model.id.clone())
-        .collect();
+    let models: Vec<String> =
+        backend.iter().flat_map(|backend| backend.models()).map(|model| model.id.clone()).collect();
     let service = Service::start(&settings, backend).await?;
     let address = service.addr;
     let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
     tracing::info!(%address, %models, store = %settings.data_dir.display(), "dwell serves; stop it with Ctrl-C");
-    tracing::info!("for agents: OPENAI_BASE_URL=http://{address}/v1 OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}");
+    tracing::info!(
+        "for agents: OPENAI_BASE_URL=http://{address}/v1 OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}"
+    );
     told_to_stop().await?;
     tracing::info!("stopping: letting requests finish, closing runs, flushing exporters");
     service.stop().await;

@@ -14,7 +14,7 @@ use dwell_probes::trace::Exchange;
 use dwell_probes::{infer, names, trace};
 use tokio::sync::mpsc;
 
-use super::event::{Arrival, Departure, Event, Record, RunDeclared};
+use super::event::{Arrival, Departure, Event, Record, RunDeclared, RunKeys};
 use super::stitch::{Place, Stitch, Tail};
 use crate::ids;
 
@@ -42,14 +42,22 @@ pub struct Outlets {
     pub export: Option<mpsc::Sender<Record>>,
 }
 
+/// What ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// Its end will be declared, as its beginning was.
+    Declared,
+    /// Its caller named it or its trace, so more calls may come until nothing is heard of it.
+    Silent,
+    /// It is over with an answer that asks for nothing.
+    Answered,
+}
+
 /// What is known of one run.
 #[derive(Debug)]
 struct Entry {
     run: Run,
-    /// Its end will be declared too.
-    declared: bool,
-    /// Its caller named it or its trace, so more calls may come.
-    keyed: bool,
+    ends: Ends,
     calls: Vec<Arc<Call>>,
     spans: Vec<Span>,
     /// Calls under way.
@@ -137,20 +145,19 @@ impl Book {
             ended: None,
             state: RunState::Open,
         };
-        let entry = self.open_run(run, true);
-        entry.declared = true;
+        let entry = self.open_run(run, Ends::Declared);
+        entry.ends = Ends::Declared;
         let run = Arc::new(entry.run.clone());
         self.store(Record::Run(run));
     }
 
     /// The entry of the run with this id; made from `run` when there is none, opened again when it was over.
-    fn open_run(&mut self, run: Run, keyed: bool) -> &mut Entry {
+    fn open_run(&mut self, run: Run, ends: Ends) -> &mut Entry {
         self.make_room();
         let started = run.started;
         let entry = self.entries.entry(run.id.clone()).or_insert_with(|| Entry {
             run,
-            declared: false,
-            keyed,
+            ends,
             calls: Vec::new(),
             spans: Vec::new(),
             open_calls: 0,
@@ -173,8 +180,7 @@ impl Book {
         if let Some((trace_id, _)) = arrival.keys.parent {
             self.stitch.remember_trace(trace_id, &run.id);
         }
-        let keyed = run_is_keyed(&arrival);
-        let entry = self.open_run(run, keyed);
+        let entry = self.open_run(run, ends(&arrival.keys));
         let trace_id = arrival.keys.parent.map_or(entry.run.trace_id, |(trace_id, _)| trace_id);
         let call = Arc::new(Call {
             id: arrival.span_id.to_string(),
@@ -261,11 +267,7 @@ impl Book {
         call.cached_tokens = departure.cached_tokens;
         call.tools = departure.tools;
         call.speculation = departure.speculation;
-        let exchange = Exchange {
-            run_id: id.clone(),
-            parent_id: call.parent_id,
-            ..departure.http
-        };
+        let exchange = Exchange { run_id: id.clone(), parent_id: call.parent_id, ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
         let call = Arc::new(call);
         *slot = call.clone();
@@ -275,7 +277,7 @@ impl Book {
         entry.awaits_tools = !call.tools.is_empty();
         entry.heard_of(departure.end);
         let answered = call.ending == Ending::Answered;
-        let over = !entry.declared && !entry.keyed && !entry.awaits_tools && entry.open_calls == 0;
+        let over = entry.ends == Ends::Answered && !entry.awaits_tools && entry.open_calls == 0;
         if let (Some(link), true) = (departure.answer_link, answered) {
             let conversation = entry.run.conversation.clone().unwrap_or_else(|| id.clone());
             let asked_for_tools = entry.awaits_tools;
@@ -308,8 +310,8 @@ impl Book {
             self.stitch.remember_trace(trace_id, &id);
             let start = spans.iter().map(|span| span.start).min().unwrap_or_default();
             let end = spans.iter().filter_map(|span| span.end).max().unwrap_or(start);
-            let agent_name = agent
-                .map(|span| span.text(names::AGENT_NAME).unwrap_or(&span.name).to_owned());
+            let agent_name =
+                agent.map(|span| span.text(names::AGENT_NAME).unwrap_or(&span.name).to_owned());
             let known = self.entries.contains_key(&id);
             if !known {
                 let run = Run {
@@ -323,10 +325,10 @@ impl Book {
                     ended: None,
                     state: RunState::Open,
                 };
-                self.open_run(run, true);
+                self.open_run(run, Ends::Silent);
             }
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if !entry.declared {
+            if entry.ends != Ends::Declared {
                 // A declared run's bounds are the command's own; spans heard later cannot move them.
                 entry.run.started = entry.run.started.min(start);
                 if let Some(ended) = &mut entry.run.ended {
@@ -362,7 +364,7 @@ impl Book {
             .spans
             .iter()
             .any(|span| classify(span) == Class::Agent && span.trace_id == entry.run.trace_id);
-        if entry.declared || !has_root {
+        if entry.ends == Ends::Declared || !has_root {
             let account = account_run(&entry.run, &calls, &entry.spans);
             spans.push(trace::root_span(&entry.run, &account));
         }
@@ -380,7 +382,7 @@ impl Book {
             .filter(|entry| {
                 let patience = if entry.awaits_tools { IDLE_TOOLS_NS } else { IDLE_NS };
                 entry.run.state == RunState::Open
-                    && !entry.declared
+                    && entry.ends != Ends::Declared
                     && entry.open_calls == 0
                     && now.since(entry.last) > patience
             })
@@ -470,15 +472,16 @@ impl Book {
     }
 }
 
-/// Whether more calls may come although the last answer was complete.
-fn run_is_keyed(arrival: &Arrival) -> bool {
-    let keys = &arrival.keys;
-    keys.run.is_some() || keys.parent.is_some() || keys.baggage.is_some()
+/// What ends a run that began with a call of these keys.
+fn ends(keys: &RunKeys) -> Ends {
+    let named = keys.run.is_some() || keys.parent.is_some() || keys.baggage.is_some();
+    if named { Ends::Silent } else { Ends::Answered }
 }
 
 /// What a run is called that has not declared its end: over, unless something was still expected.
 fn state_when_silent(entry: &Entry) -> RunState {
-    if entry.declared || entry.awaits_tools || entry.open_calls > 0 {
+    let expected = entry.ends == Ends::Declared;
+    if expected || entry.awaits_tools || entry.open_calls > 0 {
         RunState::Unfinished
     } else {
         RunState::Finished

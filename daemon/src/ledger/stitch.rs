@@ -58,8 +58,8 @@ impl Stitch {
         }
         // The longest known beginning wins: a fork of a conversation shares the shorter ones. The last link is the request
         // itself, which no answer can have ended in.
-        let beginnings = keys.links.iter().rev().skip(1);
-        match beginnings.filter_map(|link| self.tails.get(link)).next() {
+        let mut beginnings = keys.links.iter().rev().skip(1);
+        match beginnings.find_map(|link| self.tails.get(link)) {
             Some(tail) if tail.asked_for_tools => Place::Continues(tail.run.clone()),
             Some(tail) => Place::New { conversation: Some(tail.conversation.clone()) },
             None => Place::New { conversation: None },

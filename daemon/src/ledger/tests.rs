@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dwell_probes::category::Category;
 use dwell_probes::call::{Ending, ToolRequest};
+use dwell_probes::category::Category;
 use dwell_probes::report::RunReport;
 use dwell_probes::run::RunState;
 use dwell_probes::span::{Span, SpanId, TraceId};
@@ -30,7 +30,12 @@ impl Desk {
     fn new() -> Self {
         let (store, stored) = mpsc::channel(1000);
         let (export, exported) = mpsc::channel(1000);
-        Self { book: Book::new(Outlets { store, export: Some(export) }), stored, exported, calls: 0 }
+        Self {
+            book: Book::new(Outlets { store, export: Some(export) }),
+            stored,
+            exported,
+            calls: 0,
+        }
     }
 
     /// A call from `start` to `end` seconds; `tools` are asked for by its answer.
@@ -197,21 +202,24 @@ fn spans_of_a_callers_trace_join_the_run_of_its_calls() {
     let trace_id = TraceId([5; 16]);
     let parent = Some((trace_id, SpanId([6; 8])));
     desk.call(RunKeys { parent, ..named("mine") }, (1, 2), &[], 1);
-    desk.book.take(Event::Spans { run: None, spans: vec![Span {
-        trace_id,
-        span_id: SpanId([6; 8]),
-        parent_id: None,
-        name: "invoke_agent theirs".into(),
-        kind: dwell_probes::span::SpanKind::Internal,
-        start: START,
-        end: Some(START.plus(3 * SECOND)),
-        attributes: vec![
-            ("gen_ai.operation.name".into(), "invoke_agent".into()),
-            ("gen_ai.agent.name".into(), "theirs".into()),
-        ],
-        error: None,
-        origin: dwell_probes::span::Origin::Reported,
-    }] });
+    desk.book.take(Event::Spans {
+        run: None,
+        spans: vec![Span {
+            trace_id,
+            span_id: SpanId([6; 8]),
+            parent_id: None,
+            name: "invoke_agent theirs".into(),
+            kind: dwell_probes::span::SpanKind::Internal,
+            start: START,
+            end: Some(START.plus(3 * SECOND)),
+            attributes: vec![
+                ("gen_ai.operation.name".into(), "invoke_agent".into()),
+                ("gen_ai.agent.name".into(), "theirs".into()),
+            ],
+            error: None,
+            origin: dwell_probes::span::Origin::Reported,
+        }],
+    });
     let report = desk.book.report("mine").unwrap();
     assert_eq!(report.run.agent.as_deref(), Some("theirs"));
     assert_eq!(report.wall_ns, 3 * SECOND);
@@ -246,18 +254,21 @@ fn spans_that_were_sent_to_a_run_join_it_whatever_their_trace() {
 #[test]
 fn spans_without_an_agent_or_a_call_are_none_of_ours() {
     let mut desk = Desk::new();
-    desk.book.take(Event::Spans { run: None, spans: vec![Span {
-        trace_id: TraceId([5; 16]),
-        span_id: SpanId([6; 8]),
-        parent_id: None,
-        name: "SELECT users".into(),
-        kind: dwell_probes::span::SpanKind::Client,
-        start: START,
-        end: Some(START.plus(1)),
-        attributes: Vec::new(),
-        error: None,
-        origin: dwell_probes::span::Origin::Reported,
-    }] });
+    desk.book.take(Event::Spans {
+        run: None,
+        spans: vec![Span {
+            trace_id: TraceId([5; 16]),
+            span_id: SpanId([6; 8]),
+            parent_id: None,
+            name: "SELECT users".into(),
+            kind: dwell_probes::span::SpanKind::Client,
+            start: START,
+            end: Some(START.plus(1)),
+            attributes: Vec::new(),
+            error: None,
+            origin: dwell_probes::span::Origin::Reported,
+        }],
+    });
     assert!(desk.reports().is_empty());
 }
 
@@ -265,8 +276,9 @@ fn spans_without_an_agent_or_a_call_are_none_of_ours() {
 fn a_call_under_way_is_stored_at_once() {
     let mut desk = Desk::new();
     desk.arrive(named("mine"), 0, &[]);
-    let kinds: Vec<bool> =
-        std::iter::from_fn(|| desk.stored.try_recv().ok()).map(|r| matches!(r, Record::Call { .. })).collect();
+    let kinds: Vec<bool> = std::iter::from_fn(|| desk.stored.try_recv().ok())
+        .map(|r| matches!(r, Record::Call { .. }))
+        .collect();
     assert_eq!(kinds, [false, true], "the run, then its call");
 }
 

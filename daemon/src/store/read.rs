@@ -35,7 +35,8 @@ impl Reader {
         let mut select = self
             .connection
             .prepare("SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT ?1")?;
-        let ids = select.query_map([limit], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        let ids =
+            select.query_map([limit], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
         ids.iter().map(|id| self.run(id)).collect()
     }
 
@@ -45,9 +46,11 @@ impl Reader {
             Some(asked) => self.resolve(asked)?,
             None => self
                 .connection
-                .query_row("SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT 1", [], |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    "SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT 1",
+                    [],
+                    |row| row.get(0),
+                )
                 .optional()?
                 .ok_or_else(|| Error::Empty(self.data_dir.clone()))?,
         };
@@ -66,9 +69,7 @@ impl Reader {
             [only] => Ok(only.clone()),
             [first, ..] if first == asked => Ok(first.clone()),
             [] => Err(Error::UnknownRun { asked: asked.to_owned(), hint: self.latest_ids()? }),
-            several => {
-                Err(Error::Ambiguous { asked: asked.to_owned(), found: several.join(", ") })
-            }
+            several => Err(Error::Ambiguous { asked: asked.to_owned(), found: several.join(", ") }),
         }
     }
 
@@ -93,8 +94,7 @@ impl Reader {
         if run.state == RunState::Open && !is_alive(&self.data_dir, &owner) {
             run.state = RunState::Unfinished;
         }
-        let mut calls: Vec<Call> =
-            self.facts("SELECT facts FROM calls WHERE run = ?1", id)?;
+        let mut calls: Vec<Call> = self.facts("SELECT facts FROM calls WHERE run = ?1", id)?;
         calls.sort_by_key(|call| (call.start, call.span_id));
         let spans: Vec<Span> = self.facts("SELECT facts FROM spans WHERE run = ?1", id)?;
         Ok(report(&run, &calls, &spans, 0))

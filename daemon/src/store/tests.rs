@@ -132,7 +132,12 @@ fn old_runs_are_removed_at_the_next_start() {
     let (sender, writer) = Writer::start(folder.path()).unwrap();
     drop(sender);
     writer.finish();
-    let ids: Vec<String> =
-        Reader::open(folder.path()).unwrap().runs(9).unwrap().into_iter().map(|r| r.run.id).collect();
+    let ids: Vec<String> = Reader::open(folder.path())
+        .unwrap()
+        .runs(9)
+        .unwrap()
+        .into_iter()
+        .map(|r| r.run.id)
+        .collect();
     assert_eq!(ids, ["run-new"]);
 }

@@ -100,7 +100,9 @@ fn remove_old_runs(connection: &Connection) -> Result<(), Error> {
     let oldest = i64::try_from(now).unwrap_or(i64::MAX) - KEEP_DAYS * 86_400 * 1_000_000_000;
     for table in ["calls", "spans"] {
         connection.execute(
-            &format!("DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE started_ns < ?1)"),
+            &format!(
+                "DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE started_ns < ?1)"
+            ),
             [oldest],
         )?;
     }
@@ -121,12 +123,12 @@ fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner:
                 failing = false;
                 tracing::info!("the store works again");
             }
-            Ok(()) => {}
             Err(error) if !failing => {
                 failing = true;
                 tracing::error!(%error, records = batch.len(), "cannot write to the store; records are lost");
             }
-            Err(_) => {}
+            // Said once, not with every batch.
+            Ok(()) | Err(_) => {}
         }
     }
 }
@@ -150,12 +152,15 @@ fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<
             }
             Record::Call { run, call } => {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO calls (run, id, facts) VALUES (?1, ?2, ?3)")?
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO calls (run, id, facts) VALUES (?1, ?2, ?3)",
+                    )?
                     .execute(params![run, call.id, serde_json::to_string(&**call)?])?;
             }
             Record::Spans { run, spans } => {
-                let mut insert = transaction
-                    .prepare_cached("INSERT OR REPLACE INTO spans (run, id, facts) VALUES (?1, ?2, ?3)")?;
+                let mut insert = transaction.prepare_cached(
+                    "INSERT OR REPLACE INTO spans (run, id, facts) VALUES (?1, ?2, ?3)",
+                )?;
                 for span in spans.iter() {
                     insert.execute(params![
                         run,

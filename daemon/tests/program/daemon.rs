@@ -65,8 +65,7 @@ impl Daemon {
 
     /// The report of a run, read from the store by another process.
     pub(crate) fn where_(&self, run: &str) -> Value {
-        let output =
-            dwell(self.data_dir.path()).args(["where", run, "--json"]).output().unwrap();
+        let output = dwell(self.data_dir.path()).args(["where", run, "--json"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }

@@ -35,7 +35,7 @@ impl Told {
 }
 
 fn run_agent(arguments: &[&str]) -> Told {
-    let python = python::with("pydantic-ai", PACKAGES).unwrap_or_else(|error| panic!("{error}"));
+    let python = python::with("pydantic-ai", PACKAGES).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/pydantic_agent.py");

@@ -29,7 +29,9 @@ fn a_run_is_read_while_the_daemon_runs_and_after_it_was_killed() {
     assert_eq!((status, &live["run"]["state"]), (200, &json!("open")));
     let report = loop {
         let report = daemon.where_("mine");
-        if report["calls"][0]["wall_ns"].as_u64().is_some_and(|ns| ns > 0) && report["spans"].as_u64() > Some(0) {
+        if report["calls"][0]["wall_ns"].as_u64().is_some_and(|ns| ns > 0)
+            && report["spans"].as_u64() > Some(0)
+        {
             break report;
         }
     };
