@@ -26,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) max_tokens: usize,
     /// Tokens to draft a round; 0 decodes plainly.
     pub(crate) draft_tokens: usize,
+    /// Whether fewer may be drafted where that is faster.
+    pub(crate) adapts: bool,
     pub(crate) answer: Answer,
     pub(crate) timeline: Timeline,
     pub(crate) reply: Reply,

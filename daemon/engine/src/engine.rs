@@ -33,7 +33,8 @@ pub struct EngineConfig {
     pub draft: Option<Source>,
     /// The name to ask for; `None` takes the target's.
     pub model: Option<String>,
-    /// Tokens to draft a round where the request does not say; 0 turns speculation off.
+    /// The most tokens to draft a round where the request does not say, fewer where that promises to be faster; 0 turns
+    /// speculation off. A request that says a number gets exactly that.
     pub draft_tokens: u32,
     /// Requests that may wait beside the one that is served.
     pub queue: usize,
@@ -51,7 +52,7 @@ impl EngineConfig {
             target,
             draft,
             model: None,
-            draft_tokens: 3,
+            draft_tokens: 4,
             queue: 16,
             max_tokens: 1024,
             unpack: None,
@@ -204,6 +205,7 @@ impl Backend for Engine {
             sampler: Sampler::new(request.sampling),
             max_tokens,
             draft_tokens: drafted as usize,
+            adapts: request.draft_tokens.is_none(),
             answer: Answer::new(Arc::clone(&self.tokenizer), &request.stop, tools),
             timeline,
             reply,

@@ -22,6 +22,8 @@ mod linear;
 #[cfg(feature = "mlx")]
 mod memory;
 #[cfg(feature = "mlx")]
+mod pace;
+#[cfg(feature = "mlx")]
 mod qwen2;
 mod reply;
 #[cfg(feature = "mlx")]

@@ -12,6 +12,7 @@ use crate::backend::Finish;
 use crate::call::{Call, logits, read};
 use crate::conversation::{Conversation, Side, ids};
 use crate::error::Result;
+use crate::pace::Pace;
 use crate::qwen2::Rows;
 
 /// Rounds at the beginning of a call in which drafting is timed by a barrier.
@@ -21,7 +22,7 @@ const TIMED_EVERY: u64 = 8;
 
 /// What share of draft and verify time goes to drafting, by draft length, as seen in rounds with a barrier in between.
 #[derive(Debug, Default)]
-pub(crate) struct DraftShare {
+struct DraftShare {
     /// Draft and total nanoseconds of the timed rounds.
     seen: Vec<(u64, u64)>,
 }
@@ -47,6 +48,19 @@ impl DraftShare {
     }
 }
 
+/// What is known of rounds from one call to the next.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    share: DraftShare,
+    pace: Pace,
+}
+
+impl Rounds {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { share: DraftShare::default(), pace }
+    }
+}
+
 /// What the host has read of a round.
 struct Read {
     /// The target's tokens: those that agree with the proposed ones, and one more.
@@ -64,11 +78,11 @@ impl Call {
     pub(crate) fn speculate(
         &mut self,
         conversation: &mut Conversation,
-        share: &mut DraftShare,
+        known: &mut Rounds,
     ) -> Result<Finish> {
         let draft_length = u32::try_from(self.draft_tokens).unwrap_or(u32::MAX);
         let mut counts = Speculation { draft_length, ..Speculation::default() };
-        let finish = self.rounds(conversation, share, &mut counts);
+        let finish = self.rounds(conversation, known, &mut counts);
         self.speculation = Some(counts);
         finish
     }
@@ -76,24 +90,29 @@ impl Call {
     fn rounds(
         &mut self,
         conversation: &mut Conversation,
-        share: &mut DraftShare,
+        known: &mut Rounds,
         counts: &mut Speculation,
     ) -> Result<Finish> {
         if !self.read_prompt_for_draft(conversation)? {
             return Ok(Finish::Cancelled);
         }
+        let mut promised = 0.0;
         loop {
             if self.reply.is_cancelled() {
                 return Ok(Finish::Cancelled);
             }
             // A round gives at least one token that was not drafted.
-            let drafted = self.draft_tokens.min(self.max_tokens - self.produced - 1);
-            let read = self.round(conversation, share, (counts.rounds, drafted))?;
+            let most = self.draft_tokens.min(self.max_tokens - self.produced - 1);
+            let drafted = if self.adapts { known.pace.choose(most) } else { most };
+            promised += known.pace.speedup(drafted);
+            let read = self.round(conversation, &known.share, (counts.rounds, drafted))?;
             let accepted = read.tokens.len() - 1;
             conversation.confirm(&read.tokens);
             conversation.settle();
             counts.count(drafted, accepted);
-            self.note(share, &read);
+            counts.predicted_speedup = Some(promised / counts.rounds as f64);
+            known.pace.note(drafted, accepted);
+            self.note(&mut known.share, &read);
             if let Some(finish) = self.deliver(conversation, &read.tokens) {
                 return Ok(finish);
             }

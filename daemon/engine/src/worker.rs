@@ -17,9 +17,13 @@ use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
 use crate::linear::{Device, Storage};
 use crate::memory;
+use crate::pace::Pace;
 use crate::qwen2::{Model, Rows};
-use crate::speculate::DraftShare;
+use crate::speculate::Rounds as Known;
 use crate::threads;
+
+/// Passes by which the cost of a number of rows is measured.
+const WARM_UP_PASSES: usize = 5;
 
 /// A call and when it was submitted.
 pub(crate) struct Job {
@@ -60,30 +64,30 @@ pub(crate) fn run(
         Err(error) => {
             let _ = ready.send(Err(error));
         }
-        Ok(mut conversation) => {
+        Ok((mut conversation, pace)) => {
             let _ = ready.send(Ok(()));
-            let mut share = DraftShare::default();
+            let mut known = Known::new(pace);
             while let Ok(job) = jobs.recv() {
                 if closing.load(Ordering::Relaxed) {
                     break;
                 }
-                serve(job, &mut conversation, &mut share);
+                serve(job, &mut conversation, &mut known);
             }
         }
     });
 }
 
-fn load(setup: &Setup, device: Device) -> Result<Conversation> {
+fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace)> {
     let target = model(&setup.target, setup, device)?;
     let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
     if device == Device::Cpu {
         threads::suit(target.largest_matrix());
     }
     let mut conversation = Conversation::new(target, draft);
-    warm_up(&mut conversation, setup.draft_tokens)?;
+    let pace = warm_up(&mut conversation, setup.draft_tokens)?;
     conversation.reset();
     mlx_rs::memory::clear_cache()?;
-    Ok(conversation)
+    Ok((conversation, pace))
 }
 
 fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
@@ -101,24 +105,38 @@ fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
     Ok(model)
 }
 
-/// Runs every number of rows that rounds will have once: the first time costs more on every device.
-fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<()> {
-    let side = |side: &mut Side, most: usize| -> Result<()> {
-        for rows in 1..=most {
-            let logits = logits(side.forward(&ids(&vec![0; rows]), Rows::All)?)?;
-            transforms::eval([&logits])?;
-        }
-        Ok(())
-    };
-    side(&mut conversation.target, draft_tokens + 1)?;
-    conversation.draft.as_mut().map_or(Ok(()), |draft| side(draft, 2))
+/// Runs every number of rows that rounds will have: the first time costs more on every device, and the later ones say what
+/// rounds will cost.
+fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<Pace> {
+    let verify_ns = (1..=draft_tokens + 1)
+        .map(|rows| cost_ns(&mut conversation.target, rows))
+        .collect::<Result<_>>()?;
+    let mut draft_step_ns = 0.0;
+    if let Some(draft) = &mut conversation.draft {
+        cost_ns(draft, 2)?;
+        draft_step_ns = cost_ns(draft, 1)?;
+    }
+    Ok(Pace::new(draft_step_ns, verify_ns))
 }
 
-fn serve(job: Job, conversation: &mut Conversation, share: &mut DraftShare) {
+/// The shortest of several passes, in nanoseconds: whatever else the machine does only adds to it.
+fn cost_ns(side: &mut Side, rows: usize) -> Result<f64> {
+    let tokens = ids(&vec![0; rows]);
+    let mut shortest = f64::INFINITY;
+    for _ in 0..WARM_UP_PASSES {
+        let start = Stamp::now();
+        let logits = logits(side.forward(&tokens, Rows::All)?)?;
+        transforms::eval([&logits])?;
+        shortest = shortest.min(Stamp::now().since(start) as f64);
+    }
+    Ok(shortest)
+}
+
+fn serve(job: Job, conversation: &mut Conversation, known: &mut Known) {
     let Job { mut call, submitted } = job;
     call.reply.start();
     call.timeline.record(Phase::Queue, submitted, Stamp::now());
-    let finish = catch_unwind(AssertUnwindSafe(|| answer(&mut call, conversation, share)));
+    let finish = catch_unwind(AssertUnwindSafe(|| answer(&mut call, conversation, known)));
     let finish = finish.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -142,17 +160,13 @@ fn serve(job: Job, conversation: &mut Conversation, share: &mut DraftShare) {
     });
 }
 
-fn answer(
-    call: &mut Call,
-    conversation: &mut Conversation,
-    share: &mut DraftShare,
-) -> Result<Finish> {
+fn answer(call: &mut Call, conversation: &mut Conversation, known: &mut Known) -> Result<Finish> {
     let Some(first) = call.read_prompt(conversation)? else { return Ok(Finish::Cancelled) };
     if let Some(finish) = call.deliver(conversation, &[first]) {
         return Ok(finish);
     }
     if call.draft_tokens > 0 && conversation.draft.is_some() {
-        call.speculate(conversation, share)
+        call.speculate(conversation, known)
     } else {
         call.decode(conversation, first)
     }

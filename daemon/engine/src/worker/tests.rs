@@ -25,6 +25,7 @@ struct Bench {
 struct Asked {
     prompt: Vec<u32>,
     drafted: usize,
+    adapts: bool,
     max_tokens: usize,
     stops: Vec<String>,
     sampling: Sampling,
@@ -37,6 +38,7 @@ impl Asked {
         Self {
             prompt: prompt.to_vec(),
             drafted,
+            adapts: false,
             max_tokens,
             stops: Vec::new(),
             sampling: Sampling::GREEDY,
@@ -64,7 +66,7 @@ impl Bench {
         let device = mlx_rs::Device::try_default().unwrap();
         let kind = device.get_type().unwrap();
         let kind = if matches!(kind, DeviceType::Gpu) { Device::Gpu } else { Device::Cpu };
-        with_stream(&Stream::new_with_device(&device), || work(&mut load(&setup, kind).unwrap()))
+        with_stream(&Stream::new_with_device(&device), || work(&mut load(&setup, kind).unwrap().0))
     }
 
     fn ask(&self, conversation: &mut Conversation, asked: &Asked) -> (String, Outcome) {
@@ -74,6 +76,7 @@ impl Bench {
             sampler: Sampler::new(asked.sampling),
             max_tokens: asked.max_tokens,
             draft_tokens: asked.drafted,
+            adapts: asked.adapts,
             answer: Answer::new(Arc::clone(&self.tokenizer), &asked.stops, false),
             timeline: Timeline::new(),
             reply,
@@ -83,8 +86,8 @@ impl Bench {
         };
         let patience = asked.patience;
         let reader = thread::spawn(move || listen(generation, patience));
-        let mut share = DraftShare::default();
-        serve(Job { call, submitted: Stamp::now() }, conversation, &mut share);
+        let mut rounds = Known::new(Pace::new(1.0, vec![4.0, 4.5, 5.0]));
+        serve(Job { call, submitted: Stamp::now() }, conversation, &mut rounds);
         reader.join().unwrap()
     }
 
@@ -153,6 +156,11 @@ fn drafting_changes_nothing_but_the_speed() {
                 assert!(counts.accepted > 0 && counts.accepted < counts.drafted, "{counts:?}");
                 Bench::check(conversation, &format!("{drafted} drafted"));
             }
+            let adapting = Asked { drafted: 5, adapts: true, ..plain.clone() };
+            let (text, outcome) = bench.ask(conversation, &adapting);
+            assert_eq!(text, expected);
+            assert!(outcome.speculation.unwrap().predicted_speedup.unwrap() > 0.0);
+            Bench::check(conversation, "adapting");
         }
     });
 }

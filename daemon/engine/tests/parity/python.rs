@@ -27,8 +27,9 @@ pub(crate) fn with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
         format!("{error}\nThis test needs Python 3.10 or newer with venv: apt install python3-venv")
     })?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(&python).args(pip).args(packages))
-        .map_err(|error| format!("{error}\nThis test installs packages from PyPI; see pip's message"))?;
+    run(Command::new(&python).args(pip).args(packages)).map_err(|error| {
+        format!("{error}\nThis test installs packages from PyPI; see pip's message")
+    })?;
     fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)
 }
