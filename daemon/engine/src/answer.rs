@@ -115,3 +115,6 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,3 +277,6 @@ fn check(sampling: &Sampling) -> Result<(), SubmitError> {
 fn invalid(param: &'static str, message: impl Into<String>) -> SubmitError {
     SubmitError::Invalid { param: Some(param), message: message.into() }
 }
+
+#[cfg(test)]
+mod tests;

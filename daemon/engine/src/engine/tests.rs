@@ -1,0 +1,136 @@
+//! What is refused at load and at submission, and that it says why.
+
+use std::fs;
+
+use super::*;
+use crate::backend::{Event, Finish};
+use crate::toy::Folder;
+
+fn config(folder: &Folder) -> EngineConfig {
+    EngineConfig::new(folder.source("target"), Some(folder.source("draft")))
+}
+
+fn request(text: &str) -> Request {
+    Request {
+        model: "target".to_owned(),
+        prompt: Prompt::Text(text.to_owned()),
+        sampling: Sampling::GREEDY,
+        max_tokens: Some(5),
+        stop: Vec::new(),
+        draft_tokens: None,
+    }
+}
+
+fn refusal(engine: &Engine, request: Request) -> String {
+    engine.submit(request, Timeline::new()).unwrap_err().to_string()
+}
+
+#[test]
+fn requests_are_answered_or_refused_with_a_reason() {
+    let folder = Folder::with_pair(11);
+    let engine = Engine::load(config(&folder)).unwrap();
+    let card = &engine.models()[0];
+    assert_eq!((card.id.as_str(), card.context_tokens, card.drafted), ("target", 512, true));
+    for (changed, word) in [
+        (Request { model: "other".to_owned(), ..request("abc") }, "available: target"),
+        (request(&"a".repeat(600)), "600 tokens"),
+        (request(""), "empty"),
+        (Request { max_tokens: Some(0), ..request("abc") }, "max_tokens"),
+        (
+            Request {
+                sampling: Sampling { temperature: -1.0, ..Sampling::GREEDY },
+                ..request("abc")
+            },
+            "temperature",
+        ),
+        (
+            Request { sampling: Sampling { top_p: 0.0, ..Sampling::GREEDY }, ..request("abc") },
+            "top_p",
+        ),
+        (
+            Request {
+                prompt: Prompt::Chat {
+                    messages: Vec::new(),
+                    tools: Vec::new(),
+                    template_kwargs: serde_json::Map::new(),
+                },
+                ..request("")
+            },
+            "no chat template",
+        ),
+    ] {
+        let message = refusal(&engine, changed);
+        assert!(message.contains(word), "{message}");
+    }
+    // Refused requests have left no place taken.
+    let calls: Vec<Generation> =
+        (0..3).map(|_| engine.submit(request("abc"), Timeline::new()).unwrap()).collect();
+    for mut call in calls {
+        let outcome = loop {
+            if let Event::Done(outcome) = call.events.blocking_recv().unwrap() {
+                break outcome;
+            }
+        };
+        assert_eq!((outcome.finish, outcome.output_tokens), (Ok(Finish::Length), 5));
+    }
+    assert!(engine.peak_memory_bytes() > 0);
+}
+
+#[test]
+fn an_answer_that_would_leave_the_context_ends_at_it() {
+    let folder = Folder::with_pair(12);
+    let engine = Engine::load(config(&folder)).unwrap();
+    let asked = Request { max_tokens: Some(100), ..request(&"abcdefgh".repeat(63)) };
+    let mut call = engine.submit(asked, Timeline::new()).unwrap();
+    let outcome = loop {
+        if let Event::Done(outcome) = call.events.blocking_recv().unwrap() {
+            break outcome;
+        }
+    };
+    assert_eq!((outcome.prompt_tokens, outcome.output_tokens), (504, 8));
+}
+
+#[test]
+fn dropping_the_engine_ends_the_call_under_way() {
+    let folder = Folder::with_pair(13);
+    let engine = Engine::load(config(&folder)).unwrap();
+    let asked = Request { max_tokens: Some(400), ..request("abc") };
+    let mut call = engine.submit(asked, Timeline::new()).unwrap();
+    drop(engine);
+    let mut ends = 0;
+    while let Some(event) = call.events.blocking_recv() {
+        ends += usize::from(matches!(event, Event::Done(_)));
+    }
+    assert_eq!(ends, 1);
+}
+
+#[test]
+fn damaged_checkpoints_are_refused_by_name() {
+    let spoil = |file: &str, from: &str, to: &str| {
+        let folder = Folder::with_pair(14);
+        let path = folder.0.join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replace(from, to)).unwrap();
+        Engine::load(config(&folder)).err().map(|error| error.to_string()).unwrap()
+    };
+    for (message, words) in [
+        (
+            spoil("target/config.json", "\"num_hidden_layers\":2", "\"num_hidden_layers\":3"),
+            ["model.layers.2.", "missing"],
+        ),
+        (
+            spoil("draft/config.json", "\"intermediate_size\":48", "\"intermediate_size\":64"),
+            ["mlp.", "expected [64, 32]"],
+        ),
+        (spoil("target/tokenizer.json", "ByteLevel", "Fuse"), ["byte-level", "ByteLevel"]),
+        (spoil("draft/tokenizer.json", "\"a\":0", "\"ä\":0"), ["token 0", "draft"]),
+        (spoil("target/config.json", "qwen2", "gpt2"), ["`gpt2`", "qwen2"]),
+    ] {
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+    let folder = Folder::with_pair(15);
+    fs::write(folder.0.join("target/model.safetensors"), b"not tensors").unwrap();
+    let message = Engine::load(config(&folder)).err().unwrap().to_string();
+    assert!(message.contains("model.safetensors"), "{message}");
+}
