@@ -1,5 +1,4 @@
 //! The built-in pair as it is shipped: small enough, one vocabulary, and trained without having seen what it is asked.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -96,7 +96,11 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
         peer: peer.as_ref().map(|peer| peer.version.clone()),
         prompts: prompts.len(),
         max_tokens: args.max_tokens,
-        cases: cases.into_iter().zip(samples).map(|(case, samples)| case.sum_up(&samples)).collect(),
+        cases: cases
+            .into_iter()
+            .zip(samples)
+            .map(|(case, samples)| case.sum_up(&samples))
+            .collect(),
         tracing,
         serving_bytes,
         arrays_bytes: backend.peak_memory_bytes(),
@@ -118,7 +122,10 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
         queue: 4,
     };
     let settings = Settings::new(settings::any_port(), store, &engine)?;
-    anyhow::ensure!(settings.engine != EngineChoice::None, "there is nothing to measure without a model");
+    anyhow::ensure!(
+        settings.engine != EngineChoice::None,
+        "there is nothing to measure without a model"
+    );
     Ok(settings)
 }
 
@@ -127,7 +134,11 @@ fn cases(draft_tokens: &[u32], model: &ModelCard, with_peer: bool) -> Vec<Case> 
     let sides = if with_peer { &[Side::Engine, Side::MlxLm][..] } else { &[Side::Engine] };
     let possible = |&draft_tokens: &u32| draft_tokens == 0 || model.drafted;
     let of = |side: Side| {
-        draft_tokens.iter().copied().filter(possible).map(move |draft_tokens| Case { side, draft_tokens })
+        draft_tokens
+            .iter()
+            .copied()
+            .filter(possible)
+            .map(move |draft_tokens| Case { side, draft_tokens })
     };
     sides.iter().flat_map(|&side| of(side)).collect()
 }
@@ -178,6 +189,9 @@ mod tests {
             cases(&[0, 3], &card(drafted), peer).into_iter().map(Case::name).collect()
         };
         assert_eq!(names(false, false), ["engine, plain"]);
-        assert_eq!(names(true, true), ["engine, plain", "engine, 3 drafted", "mlx_lm, plain", "mlx_lm, 3 drafted"]);
+        assert_eq!(
+            names(true, true),
+            ["engine, plain", "engine, 3 drafted", "mlx_lm, plain", "mlx_lm, 3 drafted"]
+        );
     }
 }

@@ -59,13 +59,25 @@ impl Desk {
     }
 
     fn depart(&mut self, span_id: SpanId, second: u64, tools: &[&str], link: Option<u64>) {
+        self.end(span_id, second, Ending::Answered, tools, link);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a test varies")]
+    fn end(
+        &mut self,
+        span_id: SpanId,
+        second: u64,
+        ending: Ending,
+        tools: &[&str],
+        link: Option<u64>,
+    ) {
         let asked = |id: &&str| ToolRequest { id: (*id).to_owned(), name: "search_code".into() };
         self.book.take(Event::Departure(Box::new(Departure {
             span_id,
             end: START.plus(second * SECOND),
-            ending: Ending::Answered,
+            output_tokens: if ending == Ending::Answered { 7 } else { 0 },
+            ending,
             input_tokens: 5,
-            output_tokens: 7,
             cached_tokens: 0,
             tools: tools.iter().map(asked).collect(),
             answer_link: link,
@@ -166,6 +178,16 @@ fn a_run_whose_tools_never_came_back_is_unfinished() {
     assert_eq!(desk.reports()[0].run.state, RunState::Open, "builds take minutes");
     desk.book.close_idle(START.plus(1000 * SECOND));
     assert_eq!(desk.reports()[0].run.state, RunState::Unfinished);
+}
+
+#[test]
+fn a_call_that_failed_is_no_advice_on_where_to_save() {
+    let mut desk = Desk::new();
+    let span_id = desk.arrive(links(&[1]), 0, &[]);
+    desk.end(span_id, 1, Ending::Failed("the queue is full".into()), &[], None);
+    let reports = desk.reports();
+    assert_eq!(reports[0].run.state, RunState::Finished);
+    assert_eq!(reports[0].verdict, "No model call was answered: the queue is full.");
 }
 
 #[test]

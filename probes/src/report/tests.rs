@@ -80,8 +80,8 @@ fn the_schema_word_for_word() {
         "speculation": counts,
         "shifts": {"shifted": 0, "clamped": 0, "largest_ns": 0},
         "spans": 7, "dropped": 0,
-        "verdict": "Generation took about 53 % of 1.00 µs (0.53 µs, 0.10 µs of it inferred), \
-                    tools about 20 %: reading prompts alone took 0.29 µs, so that shorter ones, \
+        "verdict": "Generation took about 53 % of 1.00 us (0.53 us, 0.10 us of it inferred), \
+                    tools about 20 %: reading prompts alone took 0.29 us, so that shorter ones, \
                     or ones that keep their beginning, would pay.",
     });
     assert_eq!(serde_json::to_value(&report).unwrap(), expected);

@@ -22,6 +22,10 @@ pub(super) fn verdict(report: &RunReport) -> String {
             "Nothing inside these {wall} was measured: no model call went through dwell and no span was heard."
         );
     }
+    // What an unanswered call took is no advice on where to save.
+    if let Some(why) = unanswered(report) {
+        return format!("No model call was answered: {why}.");
+    }
     let mut shares = shares(report);
     shares.sort_by_key(|share| std::cmp::Reverse(share.ns));
     let [first, second, ..] = shares.as_slice() else {
@@ -45,6 +49,12 @@ pub(super) fn verdict(report: &RunReport) -> String {
         sentence.push_str("; some spans were lost, so that all of this is rough.");
     }
     sentence
+}
+
+/// Why the last call failed, when none was answered.
+fn unanswered(report: &RunReport) -> Option<&str> {
+    let failed = report.calls.iter().all(|call| call.error.is_some() && call.output_tokens == 0);
+    report.calls.last().filter(|_| failed)?.error.as_deref()
 }
 
 /// What a share is about: a category, or two that only together tell something.
@@ -189,7 +199,7 @@ fn duration(ns: u64) -> String {
     let (value, unit) = match ns {
         _ if ns >= 1e9 => (ns / 1e9, "s"),
         _ if ns >= 1e6 => (ns / 1e6, "ms"),
-        _ => (ns / 1e3, "µs"),
+        _ => (ns / 1e3, "us"),
     };
     let decimals = if value >= 100.0 { 0 } else { usize::from(value < 10.0) + 1 };
     format!("{value:.decimals$} {unit}")
