@@ -20,7 +20,7 @@ def planted(held_out: HeldOut) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=30000)
+    parser.add_argument("--count", type=int, default=15000)
     args = parser.parse_args()
     held_out, faults = HeldOut(), []
     if not list(SUITES.glob("*.toml")):

@@ -24,14 +24,14 @@ def encode(tokenizer, one, limit: int) -> tuple[list[int], list[bool]] | None:
     return (ids[:end], trained[:end]) if end else None
 
 
-def batches(tokenizer, seed: int, budget: int, short: float = 0):
+def batches(tokenizer, seed: int, budget: int, short: float = 0, core: float = 0.0, drill: float = 0.0):
     """Yields (tokens, where, labels, weights) without end, each of at most `budget` tokens.
 
     While fewer than `short` tokens are out, dialogues are cut to a few exchanges: copying is learnt sooner in short texts.
     """
     rng, shelf = Random(seed * 7919), {w: [] for w in WIDTHS}
     held_out = dialogues.HeldOut()
-    source, waiting, out = dialogues.corpus(seed, 10**12, held_out), [], 0
+    source, waiting, out = dialogues.corpus(seed, 10**12, held_out, core, drill), [], 0
     while True:
         while len(waiting) < 8:
             for _ in range(512):

@@ -261,8 +261,47 @@ def _without_tool(rng: Random, dialogue: Dialogue) -> None:
     dialogue.turns += [Turn("user", text), Turn("assistant", reply, True)]
 
 
-def dialogue(rng: Random) -> Dialogue:
-    """One dialogue of the corpus."""
+def _core(rng: Random) -> Dialogue:
+    """A short dialogue about code: most often the usual tools, one question, and the call or the answer."""
+    if rng.random() < 0.55:
+        code = [tools.code_tool(rng, f, 1.0) for f in tools.STANDARD]
+    else:
+        code = [tools.code_tool(rng, f, 0.8) for f in rng.sample(tools.CODE, rng.randint(2, 5))]
+    out = Dialogue(DEMO_SYSTEM if rng.random() < 0.4 else _system(rng, True), code)
+    if rng.random() < 0.4:
+        _add_concept(rng, out)
+    elif rng.random() < 0.05:
+        _, user, reply = tasks.talk(rng)
+        out.turns += [Turn("user", user), Turn("assistant", reply, True)]
+    else:
+        text, tool, args, label = _tool_question(rng, code, [])
+        out.turns += [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)]
+        if rng.random() < 0.25:
+            result, report = tools.result_and_report(rng, tool, args, label)
+            out.turns += [Turn("tool", result), Turn("assistant", report, True)]
+    return out
+
+
+def _drill(rng: Random) -> Dialogue:
+    """A short dialogue of a kind that is learnt late: two tools that are alike, or a search for what looks like a path."""
+    if rng.random() < 0.5:
+        plain = [tools.generic(rng) for _ in range(rng.choice((2, 2, 3)))]
+        if len({g.tool.name for g in plain}) < len(plain):
+            return _drill(rng)
+        text, tool, args, _ = _tool_question(rng, [], plain)
+        return Dialogue(_system(rng, True), [g.tool for g in plain], [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)])
+    code = [tools.code_tool(rng, f, 1.0) for f in tools.STANDARD]
+    text, value = intents.search_odd(rng)
+    call = Turn("assistant", call_text(code[0].name, code[0].arguments(value)), True)
+    return Dialogue(DEMO_SYSTEM if rng.random() < 0.5 else _system(rng, True), code, [Turn("user", text), call])
+
+
+def dialogue(rng: Random, core: float = 0.0, drill: float = 0.0) -> Dialogue:
+    """One dialogue of the corpus; with the probabilities `core` and `drill` a short one of these kinds."""
+    if drill and rng.random() < drill:
+        return _drill(rng)
+    if core and rng.random() < core:
+        return _core(rng)
     x = rng.random()
     if x < 0.10:
         system, user, reply = rng.choice((tasks.relation, tasks.query, tasks.affinity))(rng)
@@ -288,12 +327,12 @@ def dialogue(rng: Random) -> Dialogue:
     return out if out.turns else dialogue(rng)
 
 
-def corpus(seed: int, count: int, held_out: HeldOut | None = None):
+def corpus(seed: int, count: int, held_out: HeldOut | None = None, core: float = 0.0, drill: float = 0.0):
     """Yields `count` dialogues that hold nothing held out; the same ones for the same seed."""
     rng, held_out = Random(seed), held_out or HeldOut()
     done = 0
     while done < count:
-        one = dialogue(rng)
+        one = dialogue(rng, core, drill)
         if held_out.hits(one):
             continue
         done += 1

@@ -124,7 +124,7 @@ class Judge:
                 row[0], row[1], row[2] = row[0] + 1, row[1] + kind, row[2] + exact
             if self.wrong and not exact:
                 print(f"  WRONG {q['ask']!r}: {text!r}")
-        tool, direct = table.pop("tool"), table.pop("direct")
+        tool, direct = (table.pop(k, [0, 0, 0]) for k in ("tool", "direct"))
         asked = tool[0] + direct[0]
         print(f"{title}: tool against direct {100 * (tool[1] + direct[1]) / asked:.1f} % of {asked}; call exact {100 * tool[2] / max(1, tool[0]):.1f} % of {tool[0]}")
         for name, (n, kind, exact) in sorted(table.items()):

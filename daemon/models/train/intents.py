@@ -88,6 +88,23 @@ def search(rng: Random) -> tuple[str, str]:
     return finish(rng, form.format(q=q, w=place)), p
 
 
+def search_odd(rng: Random) -> tuple[str, str]:
+    """Wants a search for something that looks like a path or a name, or for several words; returns (question, pattern)."""
+    x = rng.random()
+    if x < 0.4:
+        p = part(rng) + rng.choice(("/", "/", "/", "::", ".", "!/", "-")) + part(rng)
+    elif x < 0.6:
+        p = symbol_like(rng)
+    else:
+        p = phrase(rng)
+        if rng.random() < 0.5:
+            return finish(rng, rng.choice(("Find all {p}", "Show me all {p}", "Where are the {p}?", "Find all {p} in the codebase", "List all {p}", "Are there any {p} in this project?", "Search for {p}")).format(p=p)), p
+    if rng.random() < 0.3:
+        return finish(rng, rng.choice(("Search for {p}", "Grep for {p}", "Search for uses of {p}", "Which files import {p}?", "Who calls {p}?", "Where do we use {p}?", "Where is {p} used?")).format(p=quoted(rng, p))), p
+    verb = rng.choice(("Find all", "Find all", "find", "Show me all", "Show", "Find", "List all", "Locate the", "Find all the", "Search for", "Look for all", "I need all"))
+    return finish(rng, f"{verb} {rng.choice(USES[:9])} {quoted(rng, p)}{rng.choice(WHERE)}"), p
+
+
 def symbol(rng: Random) -> tuple[str, str]:
     """Wants the definition of something; returns (question, name)."""
     n = identifier(rng) if rng.random() < 0.87 else part(rng)

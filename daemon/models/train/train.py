@@ -76,6 +76,8 @@ def arguments():
     parser.add_argument("--tokens", type=float, default=20e6)
     parser.add_argument("--batch", type=int, default=2240, help="tokens per step")
     parser.add_argument("--short", type=float, default=0, help="so many tokens at first come from short dialogues")
+    parser.add_argument("--core", type=float, default=0, help="share of short dialogues about code")
+    parser.add_argument("--drill", type=float, default=0, help="share of short dialogues of the kinds learnt late")
     parser.add_argument("--rate", type=float, default=0.005)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--adam", action="store_true", help="Adam for all parameters")
@@ -106,7 +108,7 @@ def main() -> None:
     begin, seen, count, done, recent, log = time.time(), 0, 0, 0.0, [], []
     replay = json.loads(args.replay.read_text())["progress"] if args.replay else None
     progress = []
-    for batch in data.batches(tokenizer, args.seed, args.batch, args.short):
+    for batch in data.batches(tokenizer, args.seed, args.batch, args.short, args.core, args.drill):
         if count % 20 == 0:
             # Progress is noted where it is used, so that a run that was scheduled by time can be repeated to the step.
             done = max(seen / args.tokens, (time.time() - begin) / 60 / args.minutes)
