@@ -22,6 +22,9 @@ use crate::qwen2::{Model, Rows};
 use crate::speculate::Rounds as Known;
 use crate::threads;
 
+/// Tokens of the prompt that is read before the first one comes.
+const WARM_UP_PROMPT: usize = 128;
+
 /// Passes by which the cost of a number of rows is measured.
 const WARM_UP_PASSES: usize = 5;
 
@@ -108,6 +111,13 @@ fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
 /// Runs every number of rows that rounds will have: the first time costs more on every device, and the later ones say what
 /// rounds will cost.
 fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<Pace> {
+    // The first product of many rows sets up the BLAS's buffers, or compiles a kernel: the first prompt must not pay for it.
+    let prompt = vec![0; WARM_UP_PROMPT];
+    conversation.target.fill(&prompt)?;
+    if let Some(draft) = &mut conversation.draft {
+        draft.fill(&prompt)?;
+    }
+    conversation.reset();
     let verify_ns = (1..=draft_tokens + 1)
         .map(|rows| cost_ns(&mut conversation.target, rows))
         .collect::<Result<_>>()?;
