@@ -1,34 +1,21 @@
 //! `dwell demo` with the model pair that it brings along: tool against direct, the accounts, and the runs that it leaves.
-#![cfg(feature = "engine")]
-
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-fn dwell(data_dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, Value) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("OTEL_") || name.starts_with("DWELL_") {
-            command.env_remove(name);
-        }
-    }
-    // Another folder than the project's: whatever it needs is inside the program.
-    command.current_dir(data_dir).arg("--data-dir").arg(data_dir.join("data")).args(arguments);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let data =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
-    (output.status.code(), data)
-}
+use crate::daemon::{account_sum, dwell};
 
-fn account_sum(report: &Value) -> u64 {
-    report["account"].as_object().unwrap().values().map(|ns| ns.as_u64().unwrap()).sum()
+/// What a command shows as JSON, and its status.
+fn shown(data_dir: &std::path::Path, arguments: &[&str]) -> (Option<i32>, Value) {
+    // Another folder than the project's: whatever it needs is inside the program.
+    let output = dwell(data_dir).current_dir(data_dir).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_slice(&output.stdout).expect(&said))
 }
 
 #[test]
 fn five_queries_are_told_apart_and_accounted_for() {
     let folder = tempfile::tempdir().unwrap();
-    let (status, demo) = dwell(folder.path(), &["demo", "--json"]);
+    let (status, demo) = shown(folder.path(), &["demo", "--json"]);
     let queries = demo["queries"].as_array().unwrap();
     let got: Vec<&str> = queries.iter().map(|query| query["got"].as_str().unwrap()).collect();
     assert_eq!(got, ["tool", "tool", "direct", "tool", "direct"], "{queries:#?}");
@@ -51,8 +38,8 @@ fn five_queries_are_told_apart_and_accounted_for() {
         assert!(demo[figure].as_f64() > Some(0.0), "{figure}");
     }
 
-    let (_, listed) = dwell(folder.path(), &["runs", "--json"]);
+    let (_, listed) = shown(folder.path(), &["runs", "--json"]);
     assert_eq!(listed["runs"].as_array().unwrap().len(), queries.len());
-    let (_, last) = dwell(folder.path(), &["where", "--json"]);
+    let (_, last) = shown(folder.path(), &["where", "--json"]);
     assert_eq!(last["account"], queries[4]["run"]["account"]);
 }
