@@ -39,7 +39,7 @@ pub struct EngineArgs {
     /// The draft model for speculation: a folder, or `none`; the built-in model brings its own
     #[arg(long, env = "DWELL_DRAFT", value_name = "MODEL")]
     pub draft: Option<String>,
-    /// Tokens to draft in each round; 0 turns speculation off
+    /// The most tokens to draft in a round: as many as pay are drafted, by measured costs; 0 turns speculation off
     #[arg(long, env = "DWELL_DRAFT_TOKENS", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16))]
     pub draft_tokens: Option<u32>,
     /// Requests that may wait for the engine; one more is answered 429
@@ -75,7 +75,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The engine's model.
     pub engine: EngineChoice,
-    /// Tokens to draft a round; `None` leaves it to the engine.
+    /// The most tokens to draft in a round; `None` leaves it to the engine.
     pub draft_tokens: Option<u32>,
     /// Requests that may wait for the engine.
     pub queue: usize,
