@@ -94,6 +94,24 @@ fn start(command: &mut Command, line: &str) -> Child {
     child
 }
 
+/// The same command, started through Python, which gives it the signals' default effects: a shell that runs the tests in the
+/// background has them ignored, and a shell cannot trap what was ignored when it started.
+fn with_default_signals(command: &Command) -> Command {
+    let script = "import os, signal, sys
+for one in (signal.SIGINT, signal.SIGTERM): signal.signal(one, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => python.env(name, value),
+            None => python.env_remove(name),
+        };
+    }
+    python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    python
+}
+
 #[test]
 fn signals_reach_the_command_and_it_decides() {
     let script =
@@ -101,7 +119,8 @@ fn signals_reach_the_command_and_it_decides() {
     for (signal, code) in [(Signal::SIGTERM, 42), (Signal::SIGINT, 43)] {
         let folder = tempfile::tempdir().unwrap();
         let arguments = ["run", "--daemon", "none", "--", "sh", "-c", script];
-        let child = start(&mut dwell(folder.path(), &arguments), "ready");
+        let mut command = with_default_signals(&dwell(folder.path(), &arguments));
+        let child = start(&mut command, "ready");
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{signal}: {}", text(&output.stderr));
