@@ -78,8 +78,8 @@ fn check(told: &Told, tool: &str, argument: &str) {
 #[test]
 fn an_agent_that_reports_its_spans_gets_a_true_account() {
     // This tool takes 300 ms, the other one nothing.
-    let told = run_agent(&["Find all uses of retry_with_backoff", "--traced"]);
-    check(&told, "search_code", "retry_with_backoff");
+    let told = run_agent(&["Find all uses of InvoiceParser", "--traced"]);
+    check(&told, "search_code", "InvoiceParser");
     let (tool, truth) = (told.category("account", "tool"), tool_time(&told));
     assert!(tool.abs_diff(truth) <= TOLERANCE_NS, "tool time {tool}, the tools saw {truth}");
     assert_eq!(told.category("inferred", "tool"), 0, "measured by the agent");
