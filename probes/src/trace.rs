@@ -39,8 +39,6 @@ impl Operation {
 pub struct Exchange {
     /// The run that the call belongs to.
     pub run_id: String,
-    /// The span around the request: the caller's, or the run's root.
-    pub parent_id: Option<SpanId>,
     /// The route that answered, without any run in it: `/v1/chat/completions`.
     pub route: String,
     /// The path asked for.
@@ -184,7 +182,7 @@ fn server_span(call: &Call, exchange: &Exchange) -> Span {
     let failure = failure(call, exchange.status);
     attributes.extend(failure.clone().map(|(_, kind)| attribute(names::ERROR_TYPE, kind)));
     Span {
-        parent_id: exchange.parent_id,
+        parent_id: call.parent_id,
         kind: SpanKind::Server,
         attributes,
         error: failure.map(|(why, _)| why),

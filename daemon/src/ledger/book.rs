@@ -267,7 +267,7 @@ impl Book {
         call.cached_tokens = departure.cached_tokens;
         call.tools = departure.tools;
         call.speculation = departure.speculation;
-        let exchange = Exchange { run_id: id.clone(), parent_id: call.parent_id, ..departure.http };
+        let exchange = Exchange { run_id: id.clone(), ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
         let call = Arc::new(call);
         *slot = call.clone();

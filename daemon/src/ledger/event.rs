@@ -64,7 +64,7 @@ pub struct Departure {
     pub speculation: Option<Speculation>,
     /// The phases.
     pub timeline: Timeline,
-    /// The request as HTTP saw it; run and parent are the ledger's to fill in.
+    /// The request as HTTP saw it; the run is the ledger's to fill in.
     pub http: Exchange,
 }
 

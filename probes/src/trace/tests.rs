@@ -11,7 +11,6 @@ use super::*;
 fn exchange() -> Exchange {
     Exchange {
         run_id: "r1".to_owned(),
-        parent_id: Some(id(1)),
         route: "/v1/chat/completions".to_owned(),
         path: "/r/r1/v1/chat/completions".to_owned(),
         status: 200,
@@ -60,7 +59,7 @@ fn find<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 
 #[test]
 fn each_span_lies_in_its_place() {
-    let spans = spans(&call(2, 1000, 2000));
+    let spans = spans(&Call { parent_id: Some(id(1)), ..call(2, 1000, 2000) });
     let server = find(&spans, "POST /v1/chat/completions");
     let model = find(&spans, "chat small");
     let round = find(&spans, "round");
