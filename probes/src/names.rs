@@ -81,6 +81,13 @@ names! {
     ACCEPTANCE_RATE: Attribute "dwell.speculation.acceptance_rate" ["1"] "Accepted over proposed tokens.";
     ACCEPTANCE_LENGTH: Attribute "dwell.speculation.acceptance_length" ["{token}"] "Tokens per round, the bonus token counted.";
     ACCEPTED_BY_POSITION: Attribute "dwell.speculation.accepted_by_position" ["{round}"] "Rounds in which position i was accepted.";
+    DRAFT_SOURCE: Attribute "dwell.speculation.source" [""] "Who proposed a round's tokens: model or lookup.";
+    PLAIN_TOKENS: Attribute "dwell.speculation.plain_tokens" ["{token}"] "Tokens decoded one by one although drafting was allowed.";
+    PREDICTED_SPEEDUP: Attribute "dwell.speculation.predicted_speedup" ["1"] "Speed against plain decoding that the cost model expects.";
+    MEASURED_SPEEDUP: Attribute "dwell.speculation.measured_speedup" ["1"] "Speed against plain decoding, measured.";
+    MEASURED_SPEEDUP_ERROR: Attribute "dwell.speculation.measured_speedup_error" ["1"] "Half the width of the measured speed-up's 95 % interval.";
+    AGAINST_BEST: Attribute "dwell.speculation.against_best" ["1"] "Promised speed of the draft lengths used over that of the best ones.";
+    SWITCHED_OFF: Attribute "dwell.speculation.switched_off" [""] "true, where drafting lost and was turned off.";
     ACCOUNT_GENERATION: Attribute "dwell.account.generation" ["s"] "The target model's own work.";
     ACCOUNT_SPECULATION: Attribute "dwell.account.speculation" ["s"] "What drafting cost.";
     ACCOUNT_TOOL: Attribute "dwell.account.tool" ["s"] "Tools the agent ran.";

@@ -1,6 +1,54 @@
-//! What drafting cost and what it gave: counts over rounds, acceptance by position, and the figures derived from them.
+//! What drafting cost and what it gave: counts over rounds, acceptance by position, and the figures derived from them. How long
+//! to draft is the engine's decision.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+/// Who proposed the tokens of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DraftSource {
+    /// A smaller model.
+    Model,
+    /// What followed the same tokens earlier in the conversation.
+    Lookup,
+}
+
+impl DraftSource {
+    /// Its name, as it leaves the process.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Lookup => "lookup",
+        }
+    }
+}
+
+/// What one source proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drafted {
+    /// Rounds whose tokens it proposed.
+    pub rounds: u64,
+    /// Tokens proposed.
+    pub drafted: u64,
+    /// Proposed tokens that the target agreed with.
+    pub accepted: u64,
+}
+
+/// What a draft length promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Promise {
+    /// Tokens drafted a round.
+    pub draft_length: u32,
+    /// Expected speed against plain decoding, as a ratio.
+    pub speedup: f64,
+    /// Lower end of the ratio's 95 % interval.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+}
 
 /// Counts over the rounds of one or more calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -10,8 +58,12 @@ pub struct Speculation {
     pub drafted: u64,
     /// Proposed tokens that the target agreed with; bonus tokens not counted.
     pub accepted: u64,
-    /// Draft/verify cycles.
+    /// Draft/verify cycles. Tokens that were decoded plainly in between belong to none.
     pub rounds: u64,
+    /// Tokens decoded plainly, one pass each: where drafting did not promise to pay, or to measure what plain decoding costs.
+    pub plain_tokens: u64,
+    /// The rounds' part of each source.
+    pub by_source: BTreeMap<DraftSource, Drafted>,
     /// Rounds in which position i was compared: its predecessors were all accepted.
     pub compared_by_position: Vec<u64>,
     /// Rounds in which position i was accepted.
@@ -22,13 +74,25 @@ pub struct Speculation {
     pub predicted_speedup: Option<f64>,
     /// What was measured against plain decoding, as a ratio.
     pub measured_speedup: Option<f64>,
+    /// Half the width of the measured ratio's 95 % interval.
+    pub measured_speedup_error: Option<f64>,
+    /// What each draft length promised at the end of the call, from 0 on.
+    pub promises: Vec<Promise>,
+    /// Promised speed of the lengths that were drafted over that of the best ones, at most 1.
+    pub against_best: Option<f64>,
+    /// Whether drafting lost and was therefore turned off, at the end of the call.
+    pub switched_off: bool,
 }
 
 impl Speculation {
-    /// Counts one round in which `drafted` tokens were proposed and the first `accepted` of them agreed with.
-    pub fn count(&mut self, drafted: usize, accepted: usize) {
+    /// Counts one round in which `source` proposed `drafted` tokens and the first `accepted` of them were agreed with.
+    pub fn count(&mut self, source: DraftSource, drafted: usize, accepted: usize) {
         let accepted = accepted.min(drafted);
         self.rounds += 1;
+        let part = self.by_source.entry(source).or_default();
+        part.rounds += 1;
+        part.drafted += drafted as u64;
+        part.accepted += accepted as u64;
         self.drafted += drafted as u64;
         self.accepted += accepted as u64;
         if self.compared_by_position.len() < drafted {
@@ -42,11 +106,18 @@ impl Speculation {
         }
     }
 
-    /// Adds the counts of other rounds. Ratios of single calls are dropped: they cannot be added.
+    /// Adds the counts of other rounds. Ratios and promises of single calls are dropped: they cannot be added.
     pub fn merge(&mut self, other: &Self) {
         self.drafted += other.drafted;
         self.accepted += other.accepted;
         self.rounds += other.rounds;
+        self.plain_tokens += other.plain_tokens;
+        for (source, other) in &other.by_source {
+            let part = self.by_source.entry(*source).or_default();
+            part.rounds += other.rounds;
+            part.drafted += other.drafted;
+            part.accepted += other.accepted;
+        }
         let positions = self.compared_by_position.len().max(other.compared_by_position.len());
         self.compared_by_position.resize(positions, 0);
         self.accepted_by_position.resize(positions, 0);
@@ -59,6 +130,10 @@ impl Speculation {
         self.draft_length = self.draft_length.max(other.draft_length);
         self.predicted_speedup = None;
         self.measured_speedup = None;
+        self.measured_speedup_error = None;
+        self.promises.clear();
+        self.against_best = None;
+        self.switched_off |= other.switched_off;
     }
 
     /// Accepted over proposed tokens, bonus tokens not counted; `None` before anything was proposed.
@@ -81,7 +156,7 @@ mod tests {
     fn counted(rounds: &[(usize, usize)]) -> Speculation {
         let mut counts = Speculation::default();
         for &(drafted, accepted) in rounds {
-            counts.count(drafted, accepted);
+            counts.count(DraftSource::Model, drafted, accepted);
         }
         counts
     }

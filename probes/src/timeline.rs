@@ -2,6 +2,7 @@
 //! beforehand; turning a timeline into spans happens after the call.
 
 use crate::phase::Phase;
+use crate::speculation::DraftSource;
 use crate::time::Stamp;
 
 /// How well an interval is known.
@@ -39,6 +40,8 @@ pub struct Round {
     pub drafted: u16,
     /// Proposed tokens that the target agreed with.
     pub accepted: u16,
+    /// Who proposed them.
+    pub source: DraftSource,
 }
 
 /// The phases and rounds of one call.

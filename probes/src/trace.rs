@@ -244,7 +244,20 @@ fn speculation_attributes(counts: &Speculation) -> Vec<(Text, Value)> {
     ];
     let rate = counts.acceptance_rate().map(|rate| attribute(names::ACCEPTANCE_RATE, rate));
     let length = counts.acceptance_length().map(|mean| attribute(names::ACCEPTANCE_LENGTH, mean));
-    attributes.extend(rate.into_iter().chain(length));
+    let ratios = [
+        (names::PREDICTED_SPEEDUP, counts.predicted_speedup),
+        (names::MEASURED_SPEEDUP, counts.measured_speedup),
+        (names::MEASURED_SPEEDUP_ERROR, counts.measured_speedup_error),
+        (names::AGAINST_BEST, counts.against_best),
+    ];
+    let ratios = ratios.into_iter().filter_map(|(name, ratio)| Some(attribute(name, ratio?)));
+    attributes.extend(rate.into_iter().chain(length).chain(ratios));
+    if counts.plain_tokens > 0 {
+        attributes.push(attribute(names::PLAIN_TOKENS, counts.plain_tokens));
+    }
+    if counts.switched_off {
+        attributes.push(attribute(names::SWITCHED_OFF, true));
+    }
     attributes
 }
 
@@ -256,6 +269,7 @@ fn round_span(call: &Call, parent: SpanId, span_id: SpanId, round: &Round) -> Sp
         attributes: vec![
             attribute(names::DRAFTED, u64::from(round.drafted)),
             attribute(names::ACCEPTED, u64::from(round.accepted)),
+            attribute(names::DRAFT_SOURCE, round.source.name()),
         ],
         ..bare_span(call, span_id, names::ROUND.into())
     }

@@ -26,7 +26,7 @@ pub enum Prompt {
 }
 
 /// How the next token is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// 0 takes the likeliest token.
     pub temperature: f32,
@@ -34,13 +34,36 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep this many of the likeliest tokens; 0 keeps all.
     pub top_k: u32,
+    /// Keep tokens that are at least this share as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Makes tokens of prompt and answer less likely: positive logits are divided by it; 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// How many tokens the repetition penalty looks back on.
+    pub repetition_context: u32,
+    /// Subtracted from the logits of tokens that the answer has already.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit for each time that the answer has it.
+    pub frequency_penalty: f32,
+    /// Added to the logits of single tokens.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Makes sampling repeatable.
     pub seed: Option<u64>,
 }
 
 impl Sampling {
     /// Always the likeliest token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: None };
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        repetition_context: 20,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        seed: None,
+    };
 }
 
 /// One request for text.

@@ -13,7 +13,7 @@ use crate::conversation::{Conversation, ids};
 use crate::error::{EngineError, Result};
 use crate::qwen2::Rows;
 use crate::reply::Reply;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, Written};
 
 /// Prompt tokens that are run at once. Cancellation is noticed in between.
 const CHUNK: usize = 512;
@@ -53,9 +53,10 @@ impl Call {
             self.timeline.time(Phase::Prefill, || target.fill(&left[..CHUNK]))?;
         };
         let sampler = &self.sampler;
+        let written = self.written(&self.prompt, &[]);
         let first = self.timeline.time(Phase::Prefill, || {
             let logits = logits(target.forward(&ids(last), Rows::Last)?)?;
-            read(&sampler.sample(&logits, 0)?)
+            read(&sampler.sample(&logits, written)?)
         })?;
         let first = first.first().copied();
         conversation.confirm(first.as_slice());
@@ -113,42 +114,65 @@ impl Call {
         }
     }
 
-    /// One token after the other. The next step is enqueued before the last token is read, so that the device never waits
-    /// for the host; a step too many is cut back like a rejected draft.
-    pub(crate) fn decode(&mut self, conversation: &mut Conversation, first: u32) -> Result<Finish> {
+    /// One token after the other. Each step is enqueued before the last token is read, so that the device never waits for the
+    /// host; a step too many is cut back like a rejected draft. `more` is asked before that, with the confirmed tokens and with
+    /// what the last token took if the device did not wait meanwhile; when it has enough, the token under way is the last.
+    pub(crate) fn decode(
+        &mut self,
+        conversation: &mut Conversation,
+        mut more: impl FnMut(&[u32], Option<u64>) -> bool,
+    ) -> Result<Option<Finish>> {
         let mut start = Stamp::now();
-        let mut coming = self.step(conversation, &ids(&[first]), self.produced)?;
+        let tokens = conversation.tokens();
+        let last = ids(&tokens[tokens.len() - 1..]);
+        let mut coming = self.step(conversation, &last, &[])?;
+        let (mut pipelined, mut took) = (false, None);
         loop {
             if self.reply.is_cancelled() {
-                return Ok(Finish::Cancelled);
+                return Ok(Some(Finish::Cancelled));
             }
-            let more = self.produced + 1 < self.max_tokens;
-            let following = if more {
-                Some(self.step(conversation, &coming, self.produced + 1)?)
+            let goes_on = self.produced + 1 < self.max_tokens && more(conversation.tokens(), took);
+            let following = if goes_on {
+                Some(self.step(conversation, &coming, std::slice::from_ref(&coming))?)
             } else {
                 None
             };
             let token = read(&coming)?;
             conversation.confirm(&token);
-            self.timeline.record(Phase::Decode, start, Stamp::now());
+            let end = Stamp::now();
+            self.timeline.record(Phase::Decode, start, end);
+            took = pipelined.then(|| end.since(start));
+            pipelined = true;
             if let Some(finish) = self.deliver(conversation, &token) {
-                return Ok(finish);
+                return Ok(Some(finish));
             }
             start = Stamp::now();
             match following {
                 Some(following) => coming = following,
-                None => return Ok(Finish::Length),
+                None => break,
             }
         }
+        conversation.settle();
+        Ok(None)
     }
 
-    /// Enqueues one step of the target behind `token` and returns the token that will come, which is number `place`.
-    fn step(&self, conversation: &mut Conversation, token: &Array, place: usize) -> Result<Array> {
-        let Conversation { target, .. } = conversation;
-        let logits = logits(target.forward(token, Rows::Last)?)?;
-        let next = self.sampler.sample(&logits, place)?;
+    /// Enqueues one step of the target behind `token` and returns the token that will come. `coming` are the tokens that the host
+    /// has not read, `token` among them.
+    fn step(
+        &self,
+        conversation: &mut Conversation,
+        token: &Array,
+        coming: &[Array],
+    ) -> Result<Array> {
+        let logits = logits(conversation.target.forward(token, Rows::Last)?)?;
+        let next = self.sampler.sample(&logits, self.written(conversation.tokens(), coming))?;
         transforms::async_eval([&next])?;
         Ok(next)
+    }
+
+    /// The answer so far, and tokens that are coming.
+    pub(crate) fn written<'a>(&self, confirmed: &'a [u32], coming: &'a [Array]) -> Written<'a> {
+        Written { confirmed, prompt: self.prompt.len(), coming }
     }
 }
 

@@ -76,6 +76,11 @@ impl Conversation {
         &self.tokens
     }
 
+    /// The confirmed tokens, and the draft model beside them.
+    pub(crate) fn with_draft(&mut self) -> (&[u32], Option<&mut Side>) {
+        (&self.tokens, self.draft.as_mut())
+    }
+
     /// Adds confirmed tokens.
     pub(crate) fn confirm(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);

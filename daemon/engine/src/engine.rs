@@ -52,7 +52,7 @@ impl EngineConfig {
             target,
             draft,
             model: None,
-            draft_tokens: 4,
+            draft_tokens: 8,
             queue: 16,
             max_tokens: 1024,
             unpack: None,
@@ -264,12 +264,18 @@ fn fits(
 }
 
 fn check(sampling: &Sampling) -> Result<(), SubmitError> {
-    let Sampling { temperature, top_p, .. } = *sampling;
+    let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = *sampling;
     if !temperature.is_finite() || temperature < 0.0 {
         return Err(invalid("temperature", "temperature must be a number from 0 on"));
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(invalid("top_p", "top_p must be above 0 and at most 1"));
+    }
+    if !(0.0..=1.0).contains(&min_p) {
+        return Err(invalid("min_p", "min_p must be from 0 to 1"));
+    }
+    if !(repetition_penalty.is_finite() && repetition_penalty > 0.0) {
+        return Err(invalid("repetition_penalty", "repetition_penalty must be a number above 0"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use dwell_probes::phase::Phase;
-use dwell_probes::speculation::Speculation;
+use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::{Entry, Round, Timeline, Timing};
 
@@ -302,11 +302,12 @@ fn claim(script: &Script, timeline: &mut Timeline, begun: Stamp) -> Option<Specu
         let (start, middle) = (at, at.plus(round.draft_ns));
         at = middle.plus(round.verify_ns);
         let ScriptedRound { drafted, accepted, .. } = *round;
-        let index = timeline.push_round(Round { start, end: at, drafted, accepted });
+        let source = DraftSource::Model;
+        let index = timeline.push_round(Round { start, end: at, drafted, accepted, source });
         for (phase, start, end) in [(Phase::Draft, start, middle), (Phase::Verify, middle, at)] {
             timeline.push(Entry { phase, start, end, timing: Timing::Exact, round: index });
         }
-        speculation.count(usize::from(drafted), usize::from(accepted));
+        speculation.count(source, usize::from(drafted), usize::from(accepted));
         speculation.draft_length = speculation.draft_length.max(u32::from(drafted));
     }
     (!script.rounds.is_empty()).then_some(speculation)

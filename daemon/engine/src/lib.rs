@@ -1,6 +1,8 @@
 //! The engine: runs MLX-format models with speculative decoding on a thread of its own. Tokens, text and timelines leave
 //! it, nothing else; HTTP and runs are other crates' business.
 
+#[cfg(feature = "mlx")]
+mod accept;
 mod admission;
 #[cfg(feature = "mlx")]
 mod answer;
@@ -14,11 +16,17 @@ mod checkpoint;
 #[cfg(feature = "mlx")]
 mod conversation;
 #[cfg(feature = "mlx")]
+mod draft;
+#[cfg(feature = "mlx")]
 mod engine;
 pub mod error;
 pub mod fake;
 #[cfg(feature = "mlx")]
+mod gain;
+#[cfg(feature = "mlx")]
 mod linear;
+#[cfg(feature = "mlx")]
+mod lookup;
 #[cfg(feature = "mlx")]
 mod memory;
 #[cfg(feature = "mlx")]

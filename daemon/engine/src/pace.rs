@@ -1,101 +1,198 @@
-//! How many tokens to draft in the next round: as many as promise the most tokens per second, by costs measured at load and
-//! the acceptance seen lately. None at all is a candidate, so that a draft model that guesses badly costs little.
+//! How the next tokens are made: plainly, or drafted by which source and how many, whatever promises the most tokens per second by
+//! measured costs and the acceptance seen lately. Plain decoding is always a candidate, so that a source that guesses badly
+//! costs little; now and then what is not being done is tried, so that the estimates stay fresh.
 
-/// With no drafting promised to pay, one round in so many tries it again.
-const PROBE_EVERY: u32 = 16;
-/// What a round's outcome counts one round later.
-const MEMORY: f64 = 0.97;
-/// Outcomes assumed before the first: a draft model that is right in three of five guesses.
-const PRIOR: (f64, f64) = (3.0, 2.0);
+mod acceptance;
+mod costs;
 
-/// Costs and live acceptance.
+use std::collections::HashMap;
+
+use dwell_probes::speculation::{DraftSource, Promise};
+
+use acceptance::Acceptance;
+use costs::Costs;
+
+/// A promise below this is no gain: estimates are not better than that.
+const WORTH: f64 = 1.02;
+/// Plain tokens between two tries of a source that loses: at first, and at most.
+const PATIENCE: (usize, usize) = (16, 256);
+/// Rounds after which plain decoding is measured again, and rounds before it is for the first time.
+const PLAIN_EVERY: u32 = 192;
+const PLAIN_FIRST: u32 = 12;
+/// Tokens that tell what plain decoding costs.
+const PLAIN_TOKENS: usize = 4;
+/// Rounds after which one more token than promises most is drafted.
+const LONGER_EVERY: u32 = 64;
+/// Compared tokens before a source may be said to lose.
+const EVIDENCE: f64 = 16.0;
+/// Half the width of a 95 % interval in standard deviations.
+const SIGMAS: f64 = 1.96;
+
+/// What a source could propose for the next round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) source: DraftSource,
+    /// Proposals of one class are about equally often right.
+    pub(crate) class: usize,
+    /// Tokens that it has.
+    pub(crate) most: usize,
+}
+
+/// How the next tokens are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// One by one, so many.
+    Plain(usize),
+    /// Drafted, so many by this offer.
+    Draft { offer: Offer, length: usize },
+}
+
+/// Costs, acceptance, and what is to be tried next.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    draft_step_ns: f64,
-    /// The target's pass by number of rows, from one on; not empty.
-    verify_ns: Vec<f64>,
-    /// Guesses that were right, and rounds that ended at a wrong one, both faded.
-    right: f64,
-    wrong: f64,
-    without: u32,
+    costs: Costs,
+    acceptance: HashMap<(DraftSource, usize), Acceptance>,
+    /// Plain tokens until a losing source is tried again.
+    patience: usize,
+    /// Whether a source that loses is being tried; it is until it is wrong.
+    tries: bool,
+    since_plain: u32,
+    since_longer: u32,
+    switched_off: bool,
 }
 
 impl Pace {
     /// The costs of one step of the draft model, and of the target's passes over 1, 2, ... rows, in nanoseconds.
     pub(crate) fn new(draft_step_ns: f64, verify_ns: Vec<f64>) -> Self {
-        Self { draft_step_ns, verify_ns, right: 0.0, wrong: 0.0, without: 0 }
-    }
-
-    /// The draft length for the next round, at most `most`.
-    pub(crate) fn choose(&mut self, most: usize) -> usize {
-        let best = (0..=most).max_by(|a, b| self.speedup(*a).total_cmp(&self.speedup(*b)));
-        let best = best.unwrap_or(0);
-        if best > 0 || most == 0 {
-            self.without = 0;
-            return best;
-        }
-        self.without += 1;
-        usize::from(self.without.is_multiple_of(PROBE_EVERY))
-    }
-
-    /// Notes that of `drafted` tokens the first `accepted` were right.
-    pub(crate) fn note(&mut self, drafted: usize, accepted: usize) {
-        if drafted > 0 {
-            self.right = self.right * MEMORY + accepted as f64;
-            self.wrong = self.wrong * MEMORY + f64::from(u8::from(accepted < drafted));
+        Self {
+            costs: Costs::new(draft_step_ns, verify_ns),
+            acceptance: HashMap::new(),
+            patience: PATIENCE.0,
+            tries: false,
+            since_plain: PLAIN_EVERY - PLAIN_FIRST,
+            since_longer: 0,
+            switched_off: false,
         }
     }
 
-    /// What rounds of this draft length promise against plain decoding, as a ratio: the tokens of a round,
-    /// (1 - a^(k+1)) / (1 - a) for acceptance a and length k (Leviathan et al., arXiv 2211.17192), over its cost in plain steps.
-    pub(crate) fn speedup(&self, drafted: usize) -> f64 {
-        let acceptance = (self.right + PRIOR.0) / (self.right + self.wrong + PRIOR.0 + PRIOR.1);
-        let tokens: f64 =
-            std::iter::successors(Some(1.0), |p| Some(p * acceptance)).take(drafted + 1).sum();
-        let verify = |rows: usize| self.verify_ns.get(rows).or(self.verify_ns.last()).copied();
-        match (verify(0), verify(drafted)) {
-            (Some(plain), Some(verify)) => {
-                tokens * plain / (self.draft_step_ns * drafted as f64 + verify)
+    /// How to go on when `most` tokens may be drafted and these are the offers.
+    pub(crate) fn choose(&mut self, offers: &[Offer], most: usize) -> Choice {
+        let best = self.best(offers, most);
+        let Some((offer, length, speedup)) = best else { return Choice::Plain(1) };
+        if speedup < WORTH {
+            if self.tries {
+                return Choice::Draft { offer, length };
             }
-            _ => 1.0,
+            self.tries = true;
+            return Choice::Plain(self.patience);
         }
+        (self.patience, self.tries) = (PATIENCE.0, false);
+        self.since_plain += 1;
+        if self.since_plain >= PLAIN_EVERY {
+            self.since_plain = 0;
+            return Choice::Plain(PLAIN_TOKENS);
+        }
+        self.since_longer += 1;
+        if self.since_longer >= LONGER_EVERY && length < most.min(offer.most) {
+            self.since_longer = 0;
+            return Choice::Draft { offer, length: length + 1 };
+        }
+        Choice::Draft { offer, length }
+    }
+
+    /// Whether one of the offers promises to be faster than plain decoding.
+    pub(crate) fn pays(&self, offers: &[Offer], most: usize) -> bool {
+        self.best(offers, most).is_some_and(|(_, _, speedup)| speedup >= WORTH)
+    }
+
+    /// The offer and the length above 0 that promise most.
+    fn best(&self, offers: &[Offer], most: usize) -> Option<(Offer, usize, f64)> {
+        let lengths = |offer: &Offer| 1..=most.min(offer.most);
+        offers
+            .iter()
+            .flat_map(|offer| lengths(offer).map(|length| (*offer, length)))
+            .map(|(offer, length)| (offer, length, self.promise(offer, length).speedup))
+            .max_by(|a, b| a.2.total_cmp(&b.2))
+    }
+
+    /// What rounds of this length promise against plain decoding: the tokens of a round, 1 + a1 + a1 a2 + ... for acceptance
+    /// a(i) at position i, over its cost in plain steps (Leviathan et al., arXiv 2211.17192, with acceptance by position and
+    /// measured costs).
+    pub(crate) fn promise(&self, offer: Offer, length: usize) -> Promise {
+        let unknown = Acceptance::of(offer);
+        let acceptance = self.acceptance.get(&(offer.source, offer.class)).unwrap_or(&unknown);
+        let (tokens, tokens_spread) = acceptance.tokens(length);
+        let (cost, cost_spread) = self.costs.round(offer.source, length);
+        let (plain, plain_spread) = self.costs.plain();
+        let speedup = if length == 0 { 1.0 } else { tokens * plain / cost };
+        // Relative variances of factors add up.
+        let spread = match length {
+            0 => 0.0,
+            _ => (tokens_spread.powi(2) + cost_spread.powi(2) + plain_spread.powi(2)).sqrt(),
+        };
+        Promise {
+            draft_length: u32::try_from(length).unwrap_or(u32::MAX),
+            speedup,
+            low: (speedup * (1.0 - SIGMAS * spread)).max(0.0),
+            high: speedup * (1.0 + SIGMAS * spread),
+        }
+    }
+
+    /// The promise of every length up to `most`.
+    pub(crate) fn promises(&self, offer: Offer, most: usize) -> Vec<Promise> {
+        (0..=most).map(|length| self.promise(offer, length)).collect()
+    }
+
+    /// The best promise of any way to go on, plain decoding counted.
+    pub(crate) fn best_speedup(&self, offers: &[Offer], most: usize) -> f64 {
+        self.best(offers, most).map_or(1.0, |(_, _, speedup)| speedup.max(1.0))
+    }
+
+    /// Notes a round in which the first `accepted` of `drafted` tokens were right. `ns` is what it took, unless measuring slowed it.
+    pub(crate) fn note(&mut self, offer: Offer, drafted: usize, accepted: usize, ns: Option<u64>) {
+        self.acceptance
+            .entry((offer.source, offer.class))
+            .or_insert_with(|| Acceptance::of(offer))
+            .note(drafted, accepted);
+        if let Some(ns) = ns {
+            self.costs.note_round(offer.source, drafted, ns as f64);
+        }
+        if self.tries && accepted < drafted {
+            self.tries = false;
+            // The surer it is that nothing is to be gained, the longer the wait for the next try.
+            if self.promise(offer, drafted).high < 1.0 {
+                self.patience = (self.patience * 2).min(PATIENCE.1);
+            }
+        }
+    }
+
+    /// Notes what a plain token took.
+    pub(crate) fn note_plain(&mut self, ns: u64) {
+        self.costs.note_plain(ns as f64);
+    }
+
+    /// What a plain token takes, in nanoseconds, and the relative standard deviation of that; `None` before any was seen.
+    pub(crate) fn plain_ns(&self) -> Option<(f64, f64)> {
+        self.costs.measured_plain()
+    }
+
+    /// Looks whether the draft model still loses, or no longer. `Some` when that changed.
+    pub(crate) fn switch(&mut self, offer: Offer, most: usize) -> Option<bool> {
+        let compared = self.acceptance.get(&(offer.source, offer.class));
+        let known = compared.is_some_and(|seen| seen.compared() >= EVIDENCE);
+        let best = (1..=most).map(|length| self.promise(offer, length));
+        let best = best.max_by(|a, b| a.speedup.total_cmp(&b.speedup))?;
+        let off = if self.switched_off { best.speedup < WORTH } else { known && best.high < 1.0 };
+        let changed = off != self.switched_off;
+        self.switched_off = off;
+        changed.then_some(off)
+    }
+
+    /// Whether drafting loses.
+    pub(crate) const fn is_switched_off(&self) -> bool {
+        self.switched_off
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pace() -> Pace {
-        Pace::new(0.2, vec![1.0, 1.1, 1.2, 1.3, 1.4])
-    }
-
-    #[test]
-    fn good_guesses_lengthen_and_bad_ones_end_drafting() {
-        let mut good = pace();
-        for _ in 0..100 {
-            good.note(4, 4);
-        }
-        assert_eq!(good.choose(4), 4);
-        assert!(good.speedup(4) > 2.0);
-        let mut bad = pace();
-        for _ in 0..100 {
-            bad.note(2, 0);
-        }
-        let chosen: Vec<usize> = (0..32).map(|_| bad.choose(4)).collect();
-        assert_eq!(chosen.iter().sum::<usize>(), 2, "two rounds in 32 try it again");
-        for _ in 0..100 {
-            bad.note(1, 1);
-        }
-        assert!(bad.choose(4) > 0, "and it comes back when the guesses become good");
-    }
-
-    #[test]
-    fn the_promise_is_the_formula() {
-        let pace = pace();
-        assert!((pace.speedup(0) - 1.0).abs() < 1e-9);
-        // Three of five: 1 + 0.6 + 0.36 tokens for two steps of the draft model and three rows.
-        assert!((pace.speedup(2) - 1.96 / 1.6).abs() < 1e-9);
-        assert_eq!(Pace::new(1.0, vec![1.0]).choose(0), 0);
-    }
-}
+mod tests;

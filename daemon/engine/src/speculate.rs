@@ -1,24 +1,30 @@
-//! Rounds of speculation: the draft model proposes tokens one by one without the host reading any, the target looks at all of
-//! them in one pass, and the host reads both once. A proposed token is accepted when it is the token that the target chose in
-//! its place, so the answer is the target's own, whatever the sampling.
+//! Rounds of speculation: a source proposes tokens, the target looks at all of them in one pass, and the host reads once which of
+//! them stand. Between rounds tokens are decoded plainly where that promises to be faster. The answer is the target's own,
+//! whatever the sampling.
 
 use dwell_probes::phase::Phase;
-use dwell_probes::speculation::Speculation;
+use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::{Entry, Round, Timing};
-use mlx_rs::{Array, ops, transforms};
+use mlx_rs::{Array, Dtype, ops};
 
+use crate::accept::judge;
 use crate::backend::Finish;
 use crate::call::{Call, logits, read};
-use crate::conversation::{Conversation, Side, ids};
+use crate::conversation::{Conversation, ids};
+use crate::draft::Draft;
 use crate::error::Result;
-use crate::pace::Pace;
+use crate::gain::Gain;
+use crate::lookup::Lookup;
+use crate::pace::{Choice, Offer, Pace};
 use crate::qwen2::Rows;
 
 /// Rounds at the beginning of a call in which drafting is timed by a barrier.
 const TIMED_FIRST: u64 = 2;
 /// Of the later rounds every so many is.
 const TIMED_EVERY: u64 = 8;
+/// Tokens that a draft model reads beside its first guess; more are read before the round.
+const BEHIND: usize = 8;
 
 /// What share of draft and verify time goes to drafting, by draft length, as seen in rounds with a barrier in between.
 #[derive(Debug, Default)]
@@ -53,19 +59,21 @@ impl DraftShare {
 pub(crate) struct Rounds {
     share: DraftShare,
     pace: Pace,
+    lookup: Lookup,
 }
 
 impl Rounds {
     pub(crate) fn new(pace: Pace) -> Self {
-        Self { share: DraftShare::default(), pace }
+        Self { share: DraftShare::default(), pace, lookup: Lookup::default() }
     }
 }
 
 /// What the host has read of a round.
 struct Read {
-    /// The target's tokens: those that agree with the proposed ones, and one more.
+    /// The drafted tokens that stand, and one more of the target's.
     tokens: Vec<u32>,
     drafted: usize,
+    source: DraftSource,
     start: Stamp,
     /// When drafting had finished, if it was waited for.
     drafted_at: Option<Stamp>,
@@ -82,7 +90,13 @@ impl Call {
     ) -> Result<Finish> {
         let draft_length = u32::try_from(self.draft_tokens).unwrap_or(u32::MAX);
         let mut counts = Speculation { draft_length, ..Speculation::default() };
-        let finish = self.rounds(conversation, known, &mut counts);
+        let mut gain = Gain::default();
+        let finish = self.rounds(conversation, known, (&mut counts, &mut gain));
+        gain.tell(&mut counts, known.pace.plain_ns());
+        if let Some(offer) = conversation.draft.as_mut().and_then(|draft| draft.offer(&[])) {
+            counts.promises = known.pace.promises(offer, self.draft_tokens);
+            counts.switched_off = self.adapts && known.pace.is_switched_off();
+        }
         self.speculation = Some(counts);
         finish
     }
@@ -91,31 +105,91 @@ impl Call {
         &mut self,
         conversation: &mut Conversation,
         known: &mut Rounds,
-        counts: &mut Speculation,
+        (counts, gain): (&mut Speculation, &mut Gain),
     ) -> Result<Finish> {
-        if !self.read_prompt_for_draft(conversation)? {
-            return Ok(Finish::Cancelled);
-        }
-        let mut promised = 0.0;
         loop {
             if self.reply.is_cancelled() {
                 return Ok(Finish::Cancelled);
             }
             // A round gives at least one token that was not drafted.
             let most = self.draft_tokens.min(self.max_tokens - self.produced - 1);
-            let drafted = if self.adapts { known.pace.choose(most) } else { most };
-            promised += known.pace.speedup(drafted);
-            let read = self.round(conversation, &known.share, (counts.rounds, drafted))?;
-            let accepted = read.tokens.len() - 1;
-            conversation.confirm(&read.tokens);
-            conversation.settle();
-            counts.count(drafted, accepted);
-            counts.predicted_speedup = Some(promised / counts.rounds as f64);
-            known.pace.note(drafted, accepted);
-            self.note(&mut known.share, &read);
-            if let Some(finish) = self.deliver(conversation, &read.tokens) {
+            let offers = offers(conversation, &mut known.lookup);
+            let choice = if self.adapts {
+                known.pace.choose(&offers, most)
+            } else {
+                insisted(&offers, most)
+            };
+            let finish = match choice {
+                Choice::Plain(count) => self.plainly(conversation, known, count, counts)?,
+                Choice::Draft { offer, length } => {
+                    if offer.source == DraftSource::Model && !self.catch_up(conversation)? {
+                        return Ok(Finish::Cancelled);
+                    }
+                    let promised = known.pace.promise(offer, length).speedup;
+                    gain.promise(promised, known.pace.best_speedup(&offers, most));
+                    let read = self.round(conversation, known, counts.rounds, (offer, length))?;
+                    let accepted = read.tokens.len() - 1;
+                    conversation.confirm(&read.tokens);
+                    conversation.settle();
+                    counts.count(offer.source, read.drafted, accepted);
+                    let took = read.compared_at.since(read.start);
+                    gain.round(read.tokens.len(), took);
+                    let unslowed = read.drafted_at.is_none().then_some(took);
+                    known.pace.note(offer, read.drafted, accepted, unslowed);
+                    self.note(&mut known.share, &read);
+                    self.tell_of_switch(&mut known.pace, offer);
+                    self.deliver(conversation, &read.tokens)
+                }
+            };
+            if let Some(finish) = finish {
                 return Ok(finish);
             }
+        }
+    }
+
+    /// Up to `count` tokens one by one; fewer when a lookup finds something that promises more.
+    fn plainly(
+        &mut self,
+        conversation: &mut Conversation,
+        known: &mut Rounds,
+        count: usize,
+        counts: &mut Speculation,
+    ) -> Result<Option<Finish>> {
+        let Rounds { pace, lookup, .. } = known;
+        let (before, most) = (self.produced, self.draft_tokens);
+        let mut left = count;
+        let finish = self.decode(conversation, |tokens, took| {
+            if let Some(took) = took {
+                pace.note_plain(took);
+            }
+            left = left.saturating_sub(1);
+            left > 0 && !lookup.offer(tokens).is_some_and(|offer| pace.pays(&[offer], most))
+        })?;
+        counts.plain_tokens += (self.produced - before) as u64;
+        Ok(finish)
+    }
+
+    /// Lets a draft model that has fallen behind read what it has not seen. False when the call was cancelled meanwhile.
+    fn catch_up(&mut self, conversation: &mut Conversation) -> Result<bool> {
+        let (tokens, draft) = conversation.with_draft();
+        match draft {
+            Some(draft) if draft.len() + BEHIND < tokens.len() => {
+                self.read_prompt_for_draft(conversation)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn tell_of_switch(&self, pace: &mut Pace, offer: Offer) {
+        if !self.adapts || offer.source != DraftSource::Model {
+            return;
+        }
+        match pace.switch(offer, self.draft_tokens) {
+            Some(true) => tracing::warn!(
+                "the draft model makes this target slower: drafting with it is off, but for a try now and then"
+            ),
+            Some(false) => tracing::info!("the draft model pays again: drafting with it is on"),
+            None => {}
         }
     }
 
@@ -123,92 +197,100 @@ impl Call {
     fn round(
         &self,
         conversation: &mut Conversation,
-        share: &DraftShare,
-        (number, drafted): (u64, usize),
+        known: &mut Rounds,
+        number: u64,
+        (offer, length): (Offer, usize),
     ) -> Result<Read> {
         let start = Stamp::now();
-        let proposed = self.propose(conversation, drafted)?;
-        let timed = number < TIMED_FIRST
-            || number.is_multiple_of(TIMED_EVERY)
-            || share.of(drafted, 0).is_none();
+        let (tokens, model) = conversation.with_draft();
+        let written = self.written(tokens, &[]);
+        let proposal = match (offer.source, model) {
+            (DraftSource::Model, Some(draft)) => draft.propose(&self.sampler, written, length)?,
+            _ => known.lookup.propose(&self.sampler, written, length)?,
+        };
+        let drafted = proposal.tokens.len();
+        let timed = offer.source == DraftSource::Model
+            && (number < TIMED_FIRST
+                || number.is_multiple_of(TIMED_EVERY)
+                || known.share.of(drafted, 0).is_none());
         let mut drafted_at = None;
-        if let Some(last) = proposed.last().filter(|_| timed && self.timeline.is_on()) {
+        if let Some(last) = proposal.tokens.last().filter(|_| timed && self.timeline.is_on()) {
             last.eval()?;
             drafted_at = Some(Stamp::now());
         }
-        let confirmed = conversation.tokens();
-        let last = ids(&confirmed[confirmed.len() - 1..]);
-        let Conversation { target, .. } = conversation;
+        let last = ids(&tokens[tokens.len() - 1..]);
         let mut rows: Vec<&Array> = vec![&last];
-        rows.extend(&proposed);
+        rows.extend(&proposal.tokens);
         let rows = ops::concatenate(&rows, 0)?;
-        let logits = logits(target.forward(&rows, Rows::All)?)?;
-        let chosen = self.sampler.sample(&logits, self.produced)?;
-        let mut both = vec![&chosen];
-        both.extend(&proposed);
+        let logits = logits(conversation.target.forward(&rows, Rows::All)?)?;
+        let written = self.written(conversation.tokens(), &proposal.tokens);
+        let verdict = judge(&self.sampler, &logits, written, &proposal)?;
         // One array, so that the host waits once.
-        let mut tokens = read(&ops::concatenate(&both, 0)?)?;
-        let seen_at = Stamp::now();
-        let proposed = tokens.split_off(drafted + 1);
-        let accepted = tokens.iter().zip(&proposed).take_while(|(t, d)| t == d).count();
-        tokens.truncate(accepted + 1);
-        Ok(Read { tokens, drafted, start, drafted_at, seen_at, compared_at: Stamp::now() })
-    }
-
-    /// Enqueues `count` steps of the draft model and returns its tokens, none of which exists yet.
-    fn propose(&self, conversation: &mut Conversation, count: usize) -> Result<Vec<Array>> {
-        let Some(seen) = conversation.draft.as_ref().map(Side::len) else {
-            return Ok(Vec::new());
-        };
-        // Two tokens after a round in which all were accepted: the last of them was never run.
-        let mut input = ids(&conversation.tokens()[seen..]);
-        let Conversation { draft: Some(draft), .. } = conversation else {
-            return Ok(Vec::new());
-        };
-        let mut proposed = Vec::with_capacity(count);
-        for index in 0..count {
-            let logits = logits(draft.forward(&input, Rows::Last)?)?;
-            let token = self.sampler.sample(&logits, self.produced + index)?;
-            transforms::async_eval([&token])?;
-            input = token.clone();
-            proposed.push(token);
+        let mut all = vec![verdict.instead];
+        if let Some(stands) = verdict.stands {
+            all.push(stands.as_dtype(Dtype::Uint32)?);
         }
-        Ok(proposed)
+        all.extend(proposal.tokens);
+        let mut instead = read(&ops::concatenate(&all, 0)?)?;
+        let seen_at = Stamp::now();
+        let mut stands = instead.split_off(drafted + 1);
+        let mut tokens = stands.split_off(drafted);
+        let accepted = stands.iter().take_while(|stands| **stands == 1).count();
+        tokens.truncate(accepted);
+        tokens.push(instead[accepted]);
+        let source = offer.source;
+        let compared_at = Stamp::now();
+        Ok(Read { tokens, drafted, source, start, drafted_at, seen_at, compared_at })
     }
 
     /// Writes a finished round into the timeline.
     fn note(&mut self, share: &mut DraftShare, read: &Read) {
         let end = Stamp::now();
-        let Read { start, seen_at, compared_at, drafted, .. } = *read;
+        let Read { start, seen_at, compared_at, drafted, source, .. } = *read;
         if !self.timeline.is_on() {
             return;
         }
         let total_ns = seen_at.since(start);
-        let (drafted_at, timing) = if let Some(at) = read.drafted_at {
-            share.note(drafted, at.since(start), total_ns);
-            (at, Timing::Exact)
-        } else {
-            let draft_ns = share.of(drafted, total_ns).unwrap_or(0);
-            (start.plus(draft_ns), Timing::Estimated)
+        let (drafted_at, timing) = match (source, read.drafted_at) {
+            (DraftSource::Model, Some(at)) => {
+                share.note(drafted, at.since(start), total_ns);
+                (at, Timing::Exact)
+            }
+            (DraftSource::Model, None) => {
+                let draft_ns = share.of(drafted, total_ns).unwrap_or(0);
+                (start.plus(draft_ns), Timing::Estimated)
+            }
+            // Looking up is done when the pass is enqueued and takes microseconds.
+            (DraftSource::Lookup, _) => (start, Timing::Exact),
         };
         let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let accepted = small(read.tokens.len() - 1);
-        let round =
-            self.timeline.push_round(Round { start, end, drafted: small(drafted), accepted });
+        let round = Round { start, end, drafted: small(drafted), accepted, source };
+        let round = self.timeline.push_round(round);
         let phases = [
             (Phase::Draft, start, drafted_at, timing),
             (Phase::Verify, drafted_at, seen_at, timing),
             (Phase::Accept, seen_at, compared_at, Timing::Exact),
             (Phase::Rollback, compared_at, end, Timing::Exact),
         ];
-        // A round without drafting is all verification, known exactly.
-        let phases = if drafted == 0 {
-            &[(Phase::Verify, start, seen_at, Timing::Exact), phases[2], phases[3]][..]
-        } else {
-            &phases[..]
-        };
+        let phases = if source == DraftSource::Lookup { &phases[1..] } else { &phases[..] };
         for &(phase, start, end, timing) in phases {
             self.timeline.push(Entry { phase, start, end, timing, round });
         }
+    }
+}
+
+/// What could be proposed next, the draft model's first.
+fn offers(conversation: &mut Conversation, lookup: &mut Lookup) -> Vec<Offer> {
+    let (tokens, model) = conversation.with_draft();
+    let model = model.and_then(|draft| draft.offer(tokens));
+    model.into_iter().chain(lookup.offer(tokens)).collect()
+}
+
+/// Exactly the length that the user insists on, by the draft model where there is one.
+fn insisted(offers: &[Offer], most: usize) -> Choice {
+    match offers.first() {
+        Some(&offer) if most > 0 => Choice::Draft { offer, length: most.min(offer.most) },
+        _ => Choice::Plain(1),
     }
 }

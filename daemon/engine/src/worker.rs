@@ -175,11 +175,11 @@ fn answer(call: &mut Call, conversation: &mut Conversation, known: &mut Known) -
     if let Some(finish) = call.deliver(conversation, &[first]) {
         return Ok(finish);
     }
-    if call.draft_tokens > 0 && conversation.draft.is_some() {
-        call.speculate(conversation, known)
-    } else {
-        call.decode(conversation, first)
+    if call.draft_tokens > 0 {
+        return call.speculate(conversation, known);
     }
+    // Only the answer's end ends it.
+    Ok(call.decode(conversation, |_, _| true)?.unwrap_or(Finish::Length))
 }
 
 fn count(tokens: usize) -> u32 {

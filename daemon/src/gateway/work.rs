@@ -41,7 +41,7 @@ fn total(timeline: &Timeline, counts: impl Fn(&Entry) -> bool) -> u64 {
 #[cfg(test)]
 mod tests {
     use dwell_engine::backend::Finish;
-    use dwell_probes::speculation::Speculation;
+    use dwell_probes::speculation::{DraftSource, Speculation};
     use dwell_probes::timeline::{Round, Timing};
 
     use super::*;
@@ -65,7 +65,13 @@ mod tests {
         timeline.record(Phase::Prefill, Stamp(110), Stamp(300));
         timeline.record(Phase::DraftPrefill, Stamp(300), Stamp(350));
         timeline.mark_first_token(Stamp(400));
-        let round = Round { start: Stamp(400), end: Stamp(500), drafted: 3, accepted: 1 };
+        let round = Round {
+            start: Stamp(400),
+            end: Stamp(500),
+            drafted: 3,
+            accepted: 1,
+            source: DraftSource::Model,
+        };
         let index = timeline.push_round(round);
         for (phase, start, end) in [(Phase::Draft, 400, 440), (Phase::Verify, 440, 490)] {
             let (start, end) = (Stamp(start), Stamp(end));

@@ -8,7 +8,7 @@ use dwell_probes::category::{Category, PerCategory};
 use dwell_probes::phase::Phase;
 use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
 use dwell_probes::run::RunState;
-use dwell_probes::speculation::Speculation;
+use dwell_probes::speculation::{DraftSource, Speculation};
 
 use super::bench::Row;
 use super::demo::{Asked, Figures, View};
@@ -91,7 +91,7 @@ fn call(
 fn usual() -> RunReport {
     let mut drafting = Speculation { draft_length: 3, ..Speculation::default() };
     for accepted in [3, 3, 1, 0, 2, 3, 3, 3, 2, 1] {
-        drafting.count(3, accepted);
+        drafting.count(DraftSource::Model, 3, accepted);
     }
     RunReport {
         wall_ns: 1_240 * MS,

@@ -1,7 +1,9 @@
 //! What a server says about its own work beside the answer: llama.cpp's `timings` and vLLM's `metrics`, made from plain
 //! figures. Clients that read these (AIPerf, llama-swap, Ollama) then understand us unasked.
 
-use dwell_probes::speculation::Speculation;
+use std::collections::BTreeMap;
+
+use dwell_probes::speculation::{DraftSource, Drafted, Promise, Speculation};
 use serde::Serialize;
 
 /// What one call took, as figures.
@@ -117,7 +119,7 @@ impl From<&Work> for Metrics {
     }
 }
 
-/// `metrics.speculative_decoding`: vLLM's fields, and behind them four that no server has.
+/// `metrics.speculative_decoding`: vLLM's fields, and behind them those that no server has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SpeculativeDecoding {
     /// Tokens a round, the bonus token counted.
@@ -146,6 +148,27 @@ pub struct SpeculativeDecoding {
     /// Ours: the measured ratio to plain decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_speedup: Option<f64>,
+    /// Ours: half the width of the measured ratio's 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_speedup_error: Option<f64>,
+    /// Ours: rounds in which position i was compared, its predecessors being accepted.
+    pub num_compared_tokens_per_pos: Vec<u64>,
+    /// Rounds in which position i was accepted.
+    pub num_accepted_tokens_per_pos: Vec<u64>,
+    /// Ours: rounds and tokens by who proposed them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_source: BTreeMap<DraftSource, Drafted>,
+    /// Ours: tokens that were decoded plainly between rounds.
+    pub num_plain_tokens: u64,
+    /// Ours: what every draft length promises, from 0 on, with a 95 % interval.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub promises: Vec<Promise>,
+    /// Ours: promised speed of the lengths that were drafted over that of the best ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against_best: Option<f64>,
+    /// Ours: whether drafting lost and was turned off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub switched_off: bool,
 }
 
 impl SpeculativeDecoding {
@@ -163,6 +186,14 @@ impl SpeculativeDecoding {
             verify_time_ms: work.verify_ns.map(ms),
             predicted_speedup: drafting.predicted_speedup,
             measured_speedup: drafting.measured_speedup,
+            measured_speedup_error: drafting.measured_speedup_error,
+            num_compared_tokens_per_pos: drafting.compared_by_position.clone(),
+            num_accepted_tokens_per_pos: drafting.accepted_by_position.clone(),
+            by_source: drafting.by_source.clone(),
+            num_plain_tokens: drafting.plain_tokens,
+            promises: drafting.promises.clone(),
+            against_best: drafting.against_best,
+            switched_off: drafting.switched_off,
         })
     }
 }
@@ -185,13 +216,15 @@ fn ratio(value: f64, by: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use dwell_probes::speculation::DraftSource;
+
     use super::*;
 
     #[test]
     fn the_histogram_counts_every_round_once() {
         let mut drafting = Speculation::default();
         for (drafted, accepted) in [(3, 3), (3, 0), (3, 1), (2, 2), (3, 1), (0, 0)] {
-            drafting.count(drafted, accepted);
+            drafting.count(DraftSource::Model, drafted, accepted);
         }
         assert_eq!(histogram(&drafting), [2, 2, 1, 1]);
         assert_eq!(histogram(&Speculation::default()), [0]);

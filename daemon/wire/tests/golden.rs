@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use dwell_probes::speculation::Speculation;
+use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_wire::extension::{Extension, Work};
 use dwell_wire::openai::{
     self, Error, FinishReason, Head, Model, Sampling, ToolCall, Usage, chat, completions,
@@ -37,7 +37,10 @@ fn sampling(sampling: &Sampling) -> Value {
     json!({
         "max_tokens": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
         "top_k": sampling.top_k, "seed": sampling.seed, "stop": sampling.stop,
-        "num_draft_tokens": sampling.num_draft_tokens,
+        "num_draft_tokens": sampling.num_draft_tokens, "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty, "repetition_context": sampling.repetition_context,
+        "presence_penalty": sampling.presence_penalty, "frequency_penalty": sampling.frequency_penalty,
+        "logit_bias": sampling.logit_bias,
     })
 }
 
@@ -148,7 +151,7 @@ const USAGE: Usage = Usage { prompt_tokens: 30, completion_tokens: 11, cached_to
 fn extension() -> Extension {
     let mut speculation = Speculation { draft_length: 3, ..Speculation::default() };
     for (drafted, accepted) in [(3, 3), (3, 1), (2, 2), (3, 0)] {
-        speculation.count(drafted, accepted);
+        speculation.count(DraftSource::Model, drafted, accepted);
     }
     speculation.predicted_speedup = Some(1.5);
     Extension::from(&Work {

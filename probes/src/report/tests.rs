@@ -5,14 +5,15 @@ use serde_json::json;
 use crate::category::Category;
 use crate::phase::Phase;
 use crate::sample::{call, id, run, span};
+use crate::speculation::DraftSource;
 use crate::trace::root_span;
 
 use super::*;
 
 fn speculation() -> Speculation {
     let mut counts = Speculation { draft_length: 3, ..Speculation::default() };
-    counts.count(3, 2);
-    counts.count(3, 0);
+    counts.count(DraftSource::Model, 3, 2);
+    counts.count(DraftSource::Model, 3, 0);
     counts
 }
 

@@ -5,6 +5,7 @@ use crate::category::Category;
 use crate::classify::{Class, classify};
 use crate::sample::{call, id, run};
 use crate::span::TraceId;
+use crate::speculation::DraftSource;
 
 use super::*;
 
@@ -31,7 +32,13 @@ fn timeline() -> Timeline {
     timeline.push(entry(Phase::Queue, 1020, 1100, None));
     timeline.push(entry(Phase::Prefill, 1100, 1300, None));
     let (start, end) = (Stamp(1300), Stamp(1500));
-    let round = timeline.push_round(Round { start, end, drafted: 3, accepted: 2 });
+    let round = timeline.push_round(Round {
+        start,
+        end,
+        drafted: 3,
+        accepted: 2,
+        source: DraftSource::Model,
+    });
     timeline.push(entry(Phase::Draft, 1300, 1400, round));
     timeline.push(Entry { timing: Timing::Estimated, ..entry(Phase::Verify, 1400, 1490, round) });
     timeline.push(entry(Phase::Decode, 1500, 1900, None));
@@ -91,7 +98,7 @@ fn each_span_lies_in_its_place() {
 #[test]
 fn attributes_follow_the_conventions() {
     let mut speculation = Speculation { draft_length: 3, ..Speculation::default() };
-    speculation.count(3, 2);
+    speculation.count(DraftSource::Model, 3, 2);
     let mut call = call(2, 1000, 2000);
     (call.first_token, call.speculation) = (Some(Stamp(1500)), Some(speculation));
     let spans = spans(&call);
@@ -127,7 +134,7 @@ fn attributes_follow_the_conventions() {
 #[test]
 fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     let mut speculation = Speculation::default();
-    speculation.count(3, 2);
+    speculation.count(DraftSource::Model, 3, 2);
     let mut failed = call(2, 1000, 2000);
     failed.first_token = Some(Stamp(1500));
     failed.speculation = Some(speculation);

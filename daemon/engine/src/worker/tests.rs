@@ -4,6 +4,7 @@
 use std::thread;
 
 use dwell_probes::phase::Phase;
+use dwell_probes::speculation::DraftSource;
 use dwell_probes::timeline::Timeline;
 
 use super::*;
@@ -56,9 +57,13 @@ impl Bench {
 
     /// Runs `work` on a thread's own stream, with the models loaded.
     fn run<T>(&self, work: impl FnOnce(&mut Conversation) -> T) -> T {
+        self.run_with(Some("draft"), work)
+    }
+
+    fn run_with<T>(&self, draft: Option<&str>, work: impl FnOnce(&mut Conversation) -> T) -> T {
         let setup = Setup {
             target: self.folder.source("target"),
-            draft: Some(self.folder.source("draft")),
+            draft: draft.map(|draft| self.folder.source(draft)),
             draft_tokens: 2,
             unpack: None,
             shared_vocab: i32::try_from(VOCAB).unwrap(),
@@ -73,7 +78,7 @@ impl Bench {
         let (reply, generation) = Reply::open(1024, Admission::new(0).enter().unwrap());
         let call = Call {
             prompt: asked.prompt.clone(),
-            sampler: Sampler::new(asked.sampling),
+            sampler: Sampler::new(asked.sampling.clone()),
             max_tokens: asked.max_tokens,
             draft_tokens: asked.drafted,
             adapts: asked.adapts,
@@ -96,7 +101,7 @@ impl Bench {
         let tokens = conversation.tokens().to_vec();
         let known = tokens.len() - 1;
         assert_eq!(conversation.target.len(), known, "{what}");
-        let draft = conversation.draft.as_ref().unwrap().len();
+        let draft = conversation.draft.as_ref().map_or(0, Side::len);
         assert!(draft <= known, "{what}");
         let held = conversation.contents();
         conversation.reset();
@@ -132,6 +137,10 @@ fn prompt(random: &mut Random, len: usize) -> Vec<u32> {
     (0..len).map(|_| u32::try_from(random.next() % VOCAB as u64).unwrap()).collect()
 }
 
+fn seeded(seed: u64) -> Sampling {
+    Sampling { temperature: 1.0, seed: Some(seed), ..Sampling::GREEDY }
+}
+
 #[test]
 fn drafting_changes_nothing_but_the_speed() {
     let bench = Bench::new(1);
@@ -139,12 +148,16 @@ fn drafting_changes_nothing_but_the_speed() {
         let mut random = Random(5);
         for sampling in [
             Sampling::GREEDY,
-            Sampling { temperature: 0.9, top_p: 0.95, top_k: 20, seed: Some(7) },
-            Sampling { temperature: 1.3, top_p: 1.0, top_k: 0, seed: Some(8) },
+            Sampling { temperature: 0.9, top_p: 0.95, top_k: 20, ..seeded(7) },
+            // Penalties of drafted tokens count before the host has read them.
+            Sampling { repetition_penalty: 1.3, repetition_context: 6, ..Sampling::GREEDY },
+            Sampling { presence_penalty: 0.4, frequency_penalty: 0.2, ..seeded(9) },
+            Sampling { min_p: 0.05, logit_bias: vec![(3, 2.0), (5, -50.0)], ..seeded(10) },
+            Sampling { temperature: 1.3, ..seeded(8) },
         ] {
             let prompt = prompt(&mut random, 21);
             let mut plain = Asked::new(&prompt, 0, 60);
-            plain.sampling = sampling;
+            plain.sampling = sampling.clone();
             let (expected, outcome) = bench.ask(conversation, &plain);
             assert_eq!(outcome.finish, Ok(Finish::Length));
             assert_eq!((expected.chars().count(), outcome.output_tokens), (60, 60));
@@ -251,13 +264,59 @@ fn the_timeline_bills_every_moment_once() {
             }
             let has = |phase| entries.iter().any(|entry| entry.phase == phase);
             assert!(has(Phase::Queue) && has(Phase::CacheLookup) && has(Phase::Prefill));
-            assert!(has(Phase::Detokenize) && has(Phase::Decode) == (drafted == 0));
+            assert!(has(Phase::Detokenize));
+            // Before the last token there is nothing to draft.
+            let steps = entries.iter().filter(|entry| entry.phase == Phase::Decode).count();
+            assert!(if drafted == 0 { steps == 99 } else { steps <= 1 }, "{steps} steps");
             assert_eq!(timeline.rounds().is_empty(), drafted == 0);
             let first = timeline.first_token().unwrap();
             let prefilled =
                 entries.iter().filter(|e| e.phase == Phase::Prefill).map(|e| e.end).max();
             assert!(first >= prefilled.unwrap(), "the first token came before the prompt was read");
             conversation.reset();
+        }
+    });
+}
+
+#[test]
+fn without_a_seed_the_caches_are_right_too() {
+    let bench = Bench::new(5);
+    bench.run(|conversation| {
+        let prompt = prompt(&mut Random(9), 25);
+        for (drafted, adapts) in [(1, false), (3, false), (6, false), (6, true)] {
+            let sampling = Sampling { temperature: 0.8, ..Sampling::GREEDY };
+            let asked = Asked { adapts, sampling, ..Asked::new(&prompt, drafted, 80) };
+            let (text, outcome) = bench.ask(conversation, &asked);
+            assert_eq!((text.chars().count(), outcome.output_tokens), (80, 80));
+            let counts = outcome.speculation.unwrap();
+            assert_eq!(counts.accepted + counts.rounds + counts.plain_tokens, 79);
+            Bench::check(conversation, &format!("{drafted} drafted, drawn apart"));
+        }
+    });
+}
+
+#[test]
+fn what_was_written_before_is_drafted_without_a_model() {
+    let bench = Bench::new(6);
+    bench.run_with(None, |conversation| {
+        // A prompt that repeats itself, and a bias that makes the answer do the same.
+        let mut prompt: Vec<u32> = (0..12).collect();
+        prompt.extend_from_within(..);
+        let logit_bias = vec![(7, 100.0)];
+        let sampling = Sampling { logit_bias, ..Sampling::GREEDY };
+        let plain = Asked { sampling, ..Asked::new(&prompt, 0, 60) };
+        let (expected, _) = bench.ask(conversation, &plain);
+        for adapts in [false, true] {
+            let (text, outcome) =
+                bench.ask(conversation, &Asked { drafted: 4, adapts, ..plain.clone() });
+            assert_eq!(text, expected);
+            let counts = outcome.speculation.unwrap();
+            let looked_up = counts.by_source[&DraftSource::Lookup];
+            assert_eq!((looked_up.rounds, looked_up.drafted), (counts.rounds, counts.drafted));
+            assert!(looked_up.accepted > 20, "{counts:?}");
+            let sources = outcome.timeline.rounds().iter().map(|round| round.source);
+            assert!(sources.into_iter().all(|source| source == DraftSource::Lookup));
+            Bench::check(conversation, "looked up");
         }
     });
 }

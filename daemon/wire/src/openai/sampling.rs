@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Error;
-use super::fields::{Fields, is_empty, is_number, must_be};
+use super::fields::{Fields, is_number, must_be};
 
 /// How tokens are chosen and what ends the answer; `None` leaves a value to the server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +16,19 @@ pub struct Sampling {
     pub top_p: Option<f32>,
     /// Keep this many of the likeliest tokens; 0 (also written -1) keeps all.
     pub top_k: Option<u32>,
+    /// 0 to 1: keep tokens at least this share as likely as the likeliest; 0 keeps all.
+    pub min_p: Option<f32>,
+    /// 0 to 10, 1 (also written 0) for none: divides the logits of tokens seen lately (`repetition_penalty`, or llama.cpp's
+    /// `repeat_penalty`).
+    pub repetition_penalty: Option<f32>,
+    /// How many tokens the repetition penalty looks back on (`repetition_context_size`, or llama.cpp's `repeat_last_n`).
+    pub repetition_context: Option<u32>,
+    /// -2 to 2: subtracted from the logits of tokens that the answer has already.
+    pub presence_penalty: Option<f32>,
+    /// -2 to 2: subtracted for each time that the answer has a token.
+    pub frequency_penalty: Option<f32>,
+    /// Added to the logits of single tokens, by token id; -100 to 100 each.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Makes sampling repeatable. Negative seeds are taken bit by bit.
     pub seed: Option<u64>,
     /// Texts that end the answer, none empty, at most [`Self::MAX_STOPS`].
@@ -31,7 +44,7 @@ impl Sampling {
     pub const MAX_DRAFT_TOKENS: u32 = 16;
 
     pub(super) fn read(fields: &mut Fields) -> Result<Self, Error> {
-        refuse_other_sampling(fields)?;
+        refuse_what_is_not_done(fields)?;
         let max_tokens = fields.count("max_tokens")?;
         let max_tokens = fields.count("max_completion_tokens")?.or(max_tokens);
         let temperature = fields.number("temperature", 0.0..=2.0)?.map(narrow);
@@ -52,12 +65,24 @@ impl Sampling {
                 }
             }
         };
+        let repetition = fields.number("repetition_penalty", 0.0..=10.0)?;
+        let repetition = fields.number("repeat_penalty", 0.0..=10.0)?.or(repetition);
+        let context = fields.integer("repetition_context_size", 0..=i64::from(u32::MAX))?;
+        // llama.cpp writes -1 for the whole context.
+        let last = fields.integer("repeat_last_n", -1..=i64::from(u32::MAX))?;
+        let context = last.or(context).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let drafted = fields.integer("num_draft_tokens", 0..=i64::from(Self::MAX_DRAFT_TOKENS))?;
         Ok(Self {
             max_tokens,
             temperature,
             top_p,
             top_k: top_k.map(|top_k| u32::try_from(top_k).unwrap_or(0)),
+            min_p: fields.number("min_p", 0.0..=1.0)?.map(narrow),
+            repetition_penalty: repetition.filter(|penalty| *penalty > 0.0).map(narrow),
+            repetition_context: context,
+            presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.map(narrow),
+            frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.map(narrow),
+            logit_bias: biases(fields)?,
             seed,
             stop: stops(fields)?,
             num_draft_tokens: drafted.and_then(|drafted| u32::try_from(drafted).ok()),
@@ -67,22 +92,29 @@ impl Sampling {
 
 /// Refuses what would change the answer and is not done here; leaving it out silently would give another distribution
 /// than the one asked for.
-fn refuse_other_sampling(fields: &mut Fields) -> Result<(), Error> {
-    for name in ["presence_penalty", "frequency_penalty", "min_p", "xtc_probability"] {
-        let why = format!("only 0 is supported; leave `{name}` out");
-        fields.only(name, |value| is_number(value, 0.0), &why)?;
-    }
-    for name in ["repetition_penalty", "repeat_penalty"] {
-        let why = format!("only 1 is supported; leave `{name}` out");
-        let neutral = |value: &Value| is_number(value, 1.0) || is_number(value, 0.0);
-        fields.only(name, neutral, &why)?;
-    }
-    fields.only("logit_bias", is_empty, "biases are not supported; leave `logit_bias` out")?;
+fn refuse_what_is_not_done(fields: &mut Fields) -> Result<(), Error> {
+    let why = "only 0 is supported; leave `xtc_probability` out";
+    fields.only("xtc_probability", |value| is_number(value, 0.0), why)?;
     fields.only(
         "n",
         |n| is_number(n, 1.0),
         "only one answer per request is supported; send `n` = 1",
     )
+}
+
+/// `logit_bias`: an object from token ids, written as strings, to numbers.
+fn biases(fields: &mut Fields) -> Result<Vec<(u32, f32)>, Error> {
+    const ACCEPTED: &str = "an object from token ids to numbers between -100 and 100";
+    fields
+        .object("logit_bias")?
+        .into_iter()
+        .map(|(token, bias)| {
+            let id = token.parse().ok();
+            let number = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
+            id.zip(number.map(narrow))
+                .ok_or_else(|| must_be("logit_bias", ACCEPTED, &serde_json::json!({ token: bias })))
+        })
+        .collect()
 }
 
 fn stops(fields: &mut Fields) -> Result<Vec<String>, Error> {

@@ -1,0 +1,104 @@
+//! What speculation gave in one call: the promise that was acted on and the speed that was measured, with its uncertainty. What
+//! is promised is [`crate::pace`]'s business.
+
+use dwell_probes::speculation::Speculation;
+
+/// Half the width of a 95 % interval in standard deviations.
+const SIGMAS: f64 = 1.96;
+
+/// Sums over a call's rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Gain {
+    rounds: f64,
+    promised: f64,
+    best: f64,
+    tokens: f64,
+    ns: f64,
+    tokens_squared: f64,
+    ns_squared: f64,
+    tokens_ns: f64,
+}
+
+impl Gain {
+    /// A round is about to be run that promises this much, where the best promise was `best`.
+    pub(crate) fn promise(&mut self, promised: f64, best: f64) {
+        self.promised += promised;
+        self.best += best;
+    }
+
+    /// A round gave so many tokens in so many nanoseconds.
+    pub(crate) fn round(&mut self, tokens: usize, ns: u64) {
+        let (tokens, ns) = (tokens as f64, ns as f64);
+        self.rounds += 1.0;
+        self.tokens += tokens;
+        self.ns += ns;
+        self.tokens_squared += tokens * tokens;
+        self.ns_squared += ns * ns;
+        self.tokens_ns += tokens * ns;
+    }
+
+    /// Writes the ratios down. `plain` is what a plain token takes and how uncertain that is, relative to it.
+    pub(crate) fn tell(&self, counts: &mut Speculation, plain: Option<(f64, f64)>) {
+        if self.rounds < 1.0 {
+            return;
+        }
+        counts.predicted_speedup = Some(self.promised / self.rounds);
+        counts.against_best = Some((self.promised / self.best).min(1.0));
+        if let Some((plain_ns, plain_spread)) = plain.filter(|_| self.ns > 0.0) {
+            let measured = plain_ns * self.tokens / self.ns;
+            counts.measured_speedup = Some(measured);
+            let spread = (self.spread().powi(2) + plain_spread.powi(2)).sqrt();
+            counts.measured_speedup_error = Some(SIGMAS * spread * measured);
+        }
+    }
+
+    /// Relative standard deviation of tokens per nanosecond, a ratio of two sums over rounds (Cochran, Sampling Techniques, 6.3).
+    fn spread(&self) -> f64 {
+        if self.rounds < 2.0 {
+            return 1.0;
+        }
+        let ratio = self.tokens / self.ns;
+        let squares =
+            self.tokens_squared - 2.0 * ratio * self.tokens_ns + ratio * ratio * self.ns_squared;
+        let variance = squares.max(0.0) / (self.rounds - 1.0) * self.rounds;
+        variance.sqrt() / self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_rounds_are_certain_and_uneven_ones_are_not() {
+        let mut even = Gain::default();
+        for _ in 0..50 {
+            even.promise(1.5, 2.0);
+            even.round(3, 2_000);
+        }
+        let mut counts = Speculation::default();
+        even.tell(&mut counts, Some((1_000.0, 0.0)));
+        assert!((counts.measured_speedup.unwrap() - 1.5).abs() < 1e-9);
+        assert!(counts.measured_speedup_error.unwrap() < 1e-6);
+        assert_eq!((counts.predicted_speedup, counts.against_best), (Some(1.5), Some(0.75)));
+        let mut uneven = Gain::default();
+        for round in 0..50 {
+            uneven.round(1 + 4 * (round % 2), 2_000);
+        }
+        uneven.tell(&mut counts, Some((1_000.0, 0.0)));
+        // Standard deviation 2 of mean 3 over 50 rounds.
+        let expected = 1.96 * 1.5 * (2.0 / 3.0) / 50.0_f64.sqrt();
+        assert!((counts.measured_speedup_error.unwrap() / expected - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_was_not_seen() {
+        let mut counts = Speculation::default();
+        Gain::default().tell(&mut counts, Some((1.0, 0.0)));
+        assert_eq!(counts, Speculation::default());
+        let mut gain = Gain::default();
+        gain.round(2, 10);
+        gain.tell(&mut counts, None);
+        assert_eq!(counts.measured_speedup, None);
+    }
+}
