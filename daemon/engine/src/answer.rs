@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::backend::{Event, ToolCall};
+use crate::logprob::Scored;
 use crate::stop::StopStrings;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 use crate::tools::{Part, ToolParser};
@@ -77,6 +78,24 @@ impl Answer {
         self.text(text);
         let parts = self.tools.as_mut().map(ToolParser::finish).unwrap_or_default();
         self.parts(parts);
+    }
+
+    /// How many events are ready.
+    pub(crate) fn mark(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Says how likely tokens were, as far as they are part of the answer's text.
+    /// They are told before the events that came since `mark`.
+    pub(crate) fn tell_logprobs(&mut self, mark: usize, scored: &[Scored]) {
+        let told: Vec<_> = scored
+            .iter()
+            .filter(|scored| !self.tokenizer.is_end(scored.token()))
+            .map(|scored| scored.told(|token| self.tokenizer.bytes(token)))
+            .collect();
+        if !told.is_empty() {
+            self.ready.insert(mark.min(self.ready.len()), Event::Logprobs(told));
+        }
     }
 
     /// The next event that is ready to be sent.

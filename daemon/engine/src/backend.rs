@@ -81,6 +81,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// Tokens to draft a round: 0 turns speculation off, `None` leaves it to the engine.
     pub draft_tokens: Option<u32>,
+    /// Say how likely each token was, and how likely the so many likeliest ones.
+    pub logprobs: Option<u32>,
 }
 
 /// A model that can be asked for.
@@ -160,9 +162,29 @@ pub struct ToolCall {
     pub arguments: String,
 }
 
+/// How likely a token was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLikelihood {
+    /// Its text in UTF-8; a part of a character for some tokens.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability under the model, before temperature, biases and penalties.
+    pub logprob: f32,
+}
+
+/// A token of the answer and its alternatives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token that was chosen.
+    pub chosen: TokenLikelihood,
+    /// The likeliest ones, from the top.
+    pub top: Vec<TokenLikelihood>,
+}
+
 /// What the engine says while it works.
 #[derive(Debug)]
 pub enum Event {
+    /// Tokens of the answer, where [`Request::logprobs`] asks for it: before the text that they are part of.
+    Logprobs(Vec<TokenLogprob>),
     /// More text of the answer; never empty.
     Text(String),
     /// A complete tool call.

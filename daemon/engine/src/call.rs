@@ -11,6 +11,7 @@ use crate::answer::{Answer, Taken};
 use crate::backend::Finish;
 use crate::conversation::{Conversation, ids};
 use crate::error::{EngineError, Result};
+use crate::logprob::{Scored, Scores};
 use crate::qwen2::Rows;
 use crate::reply::Reply;
 use crate::sampler::{Sampler, Written};
@@ -28,6 +29,8 @@ pub(crate) struct Call {
     pub(crate) draft_tokens: usize,
     /// Whether fewer may be drafted where that is faster.
     pub(crate) adapts: bool,
+    /// See [`crate::backend::Request::logprobs`].
+    pub(crate) logprobs: Option<u32>,
     pub(crate) answer: Answer,
     pub(crate) timeline: Timeline,
     pub(crate) reply: Reply,
@@ -38,7 +41,10 @@ pub(crate) struct Call {
 
 impl Call {
     /// Runs the prompt and returns the first token, confirmed; `None` when the call was cancelled before.
-    pub(crate) fn read_prompt(&mut self, conversation: &mut Conversation) -> Result<Option<u32>> {
+    pub(crate) fn read_prompt(
+        &mut self,
+        conversation: &mut Conversation,
+    ) -> Result<Option<Tokens>> {
         let prompt = &self.prompt;
         self.cached = self.timeline.time(Phase::CacheLookup, || conversation.begin(prompt));
         let Conversation { target, .. } = conversation;
@@ -54,13 +60,13 @@ impl Call {
         };
         let sampler = &self.sampler;
         let written = self.written(&self.prompt, &[]);
+        let asked = self.logprobs;
         let first = self.timeline.time(Phase::Prefill, || {
             let logits = logits(target.forward(&ids(last), Rows::Last)?)?;
-            read(&sampler.sample(&logits, written)?)
+            Coming::new(sampler.sample(&logits, written)?, &logits, asked)?.read()
         })?;
-        let first = first.first().copied();
-        conversation.confirm(first.as_slice());
-        Ok(first)
+        conversation.confirm(&first.ids);
+        Ok(Some(first))
     }
 
     /// Runs the draft model over what it has not seen of the confirmed tokens, but for the last two, which the next round
@@ -88,10 +94,12 @@ impl Call {
     pub(crate) fn deliver(
         &mut self,
         conversation: &mut Conversation,
-        tokens: &[u32],
+        Tokens { ids: tokens, scored }: &Tokens,
     ) -> Option<Finish> {
         let start = Stamp::now();
+        let before = self.answer.mark();
         let Taken { tokens: taken, ended } = self.answer.push(tokens);
+        self.answer.tell_logprobs(before, &scored[..taken.min(scored.len())]);
         self.produced += taken;
         conversation.retract_to(conversation.tokens().len() - (tokens.len() - taken));
         let finish = if ended {
@@ -133,12 +141,13 @@ impl Call {
             }
             let goes_on = self.produced + 1 < self.max_tokens && more(conversation.tokens(), took);
             let following = if goes_on {
-                Some(self.step(conversation, &coming, std::slice::from_ref(&coming))?)
+                let token = &coming.token;
+                Some(self.step(conversation, token, std::slice::from_ref(token))?)
             } else {
                 None
             };
-            let token = read(&coming)?;
-            conversation.confirm(&token);
+            let token = coming.read()?;
+            conversation.confirm(&token.ids);
             let end = Stamp::now();
             self.timeline.record(Phase::Decode, start, end);
             took = pipelined.then(|| end.since(start));
@@ -163,16 +172,49 @@ impl Call {
         conversation: &mut Conversation,
         token: &Array,
         coming: &[Array],
-    ) -> Result<Array> {
+    ) -> Result<Coming> {
         let logits = logits(conversation.target.forward(token, Rows::Last)?)?;
         let next = self.sampler.sample(&logits, self.written(conversation.tokens(), coming))?;
-        transforms::async_eval([&next])?;
+        let next = Coming::new(next, &logits, self.logprobs)?;
+        transforms::async_eval(next.arrays())?;
         Ok(next)
     }
 
     /// The answer so far, and tokens that are coming.
     pub(crate) fn written<'a>(&self, confirmed: &'a [u32], coming: &'a [Array]) -> Written<'a> {
         Written { confirmed, prompt: self.prompt.len(), coming }
+    }
+}
+
+/// Confirmed tokens, and how likely they were where that was asked for.
+pub(crate) struct Tokens {
+    pub(crate) ids: Vec<u32>,
+    /// As many as the tokens, or none.
+    pub(crate) scored: Vec<Scored>,
+}
+
+/// A token that is under way.
+struct Coming {
+    token: Array,
+    scores: Option<Scores>,
+}
+
+impl Coming {
+    fn new(token: Array, logits: &Array, logprobs: Option<u32>) -> Result<Self> {
+        let scores = logprobs.map(|top| Scores::new(logits, &[&token], top)).transpose()?;
+        Ok(Self { token, scores })
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &Array> {
+        std::iter::once(&self.token).chain(self.scores.iter().flat_map(Scores::arrays))
+    }
+
+    /// Waits for it.
+    fn read(&self) -> Result<Tokens> {
+        let ids = read(&self.token)?;
+        let places: Vec<(usize, u32)> = ids.iter().map(|token| (0, *token)).collect();
+        let scored = self.scores.as_ref().map(|scores| scores.read(&places)).transpose()?;
+        Ok(Tokens { ids, scored: scored.unwrap_or_default() })
     }
 }
 

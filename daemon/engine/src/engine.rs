@@ -196,8 +196,8 @@ impl Backend for Engine {
         let (_, prompt) = self.render(&request.prompt, &mut timeline)?;
         let max_tokens = self.limit(&request, prompt.len())?;
         let tools = matches!(&request.prompt, Prompt::Chat { tools, .. } if !tools.is_empty());
-        // Text and calls of every token, and what was held back.
-        let (reply, generation) = Reply::open(2 * max_tokens + 16, ticket);
+        // Likelihood, text and calls of every token, and what was held back.
+        let (reply, generation) = Reply::open(3 * max_tokens + 16, ticket);
         self.remember(&generation.cancel, self.admission.places());
         let drafted = request.draft_tokens.unwrap_or(self.draft_tokens).min(MAX_DRAFT_TOKENS);
         let call = Call {
@@ -206,6 +206,7 @@ impl Backend for Engine {
             max_tokens,
             draft_tokens: drafted as usize,
             adapts: request.draft_tokens.is_none(),
+            logprobs: request.logprobs,
             answer: Answer::new(Arc::clone(&self.tokenizer), &request.stop, tools),
             timeline,
             reply,

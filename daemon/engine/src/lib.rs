@@ -26,6 +26,8 @@ mod gain;
 #[cfg(feature = "mlx")]
 mod linear;
 #[cfg(feature = "mlx")]
+mod logprob;
+#[cfg(feature = "mlx")]
 mod lookup;
 #[cfg(feature = "mlx")]
 mod memory;

@@ -6,15 +6,16 @@ use dwell_probes::phase::Phase;
 use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::{Entry, Round, Timing};
-use mlx_rs::{Array, Dtype, ops};
+use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::accept::judge;
 use crate::backend::Finish;
-use crate::call::{Call, logits, read};
+use crate::call::{Call, Tokens, logits, read};
 use crate::conversation::{Conversation, ids};
 use crate::draft::Draft;
 use crate::error::Result;
 use crate::gain::Gain;
+use crate::logprob::Scores;
 use crate::lookup::Lookup;
 use crate::pace::{Choice, Offer, Pace};
 use crate::qwen2::Rows;
@@ -71,7 +72,7 @@ impl Rounds {
 /// What the host has read of a round.
 struct Read {
     /// The drafted tokens that stand, and one more of the target's.
-    tokens: Vec<u32>,
+    tokens: Tokens,
     drafted: usize,
     source: DraftSource,
     start: Stamp,
@@ -128,12 +129,12 @@ impl Call {
                     let promised = known.pace.promise(offer, length).speedup;
                     gain.promise(promised, known.pace.best_speedup(&offers, most));
                     let read = self.round(conversation, known, counts.rounds, (offer, length))?;
-                    let accepted = read.tokens.len() - 1;
-                    conversation.confirm(&read.tokens);
+                    let accepted = read.tokens.ids.len() - 1;
+                    conversation.confirm(&read.tokens.ids);
                     conversation.settle();
                     counts.count(offer.source, read.drafted, accepted);
                     let took = read.compared_at.since(read.start);
-                    gain.round(read.tokens.len(), took);
+                    gain.round(accepted + 1, took);
                     let unslowed = read.drafted_at.is_none().then_some(took);
                     known.pace.note(offer, read.drafted, accepted, unslowed);
                     self.note(&mut known.share, &read);
@@ -225,19 +226,35 @@ impl Call {
         let logits = logits(conversation.target.forward(&rows, Rows::All)?)?;
         let written = self.written(conversation.tokens(), &proposal.tokens);
         let verdict = judge(&self.sampler, &logits, written, &proposal)?;
+        let scores = self.logprobs.map(|top| {
+            // Behind the last drafted token there is none; any will do in its place.
+            let mut drafted = proposal.tokens.clone();
+            drafted.push(last.clone());
+            Scores::new(&logits, &[&verdict.instead, &ops::concatenate(&drafted, 0)?], top)
+        });
+        let scores = scores.transpose()?;
         // One array, so that the host waits once.
         let mut all = vec![verdict.instead];
         if let Some(stands) = verdict.stands {
             all.push(stands.as_dtype(Dtype::Uint32)?);
         }
         all.extend(proposal.tokens);
-        let mut instead = read(&ops::concatenate(&all, 0)?)?;
+        let all = ops::concatenate(&all, 0)?;
+        if let Some(scores) = &scores {
+            transforms::eval(scores.arrays().chain([&all]))?;
+        }
+        let mut instead = read(&all)?;
         let seen_at = Stamp::now();
         let mut stands = instead.split_off(drafted + 1);
         let mut tokens = stands.split_off(drafted);
         let accepted = stands.iter().take_while(|stands| **stands == 1).count();
         tokens.truncate(accepted);
         tokens.push(instead[accepted]);
+        let places = tokens.iter().enumerate();
+        let places: Vec<(usize, u32)> =
+            places.map(|(row, token)| (usize::from(row < accepted), *token)).collect();
+        let scored = scores.map(|scores| scores.read(&places)).transpose()?.unwrap_or_default();
+        let tokens = Tokens { ids: tokens, scored };
         let source = offer.source;
         let compared_at = Stamp::now();
         Ok(Read { tokens, drafted, source, start, drafted_at, seen_at, compared_at })
@@ -264,7 +281,7 @@ impl Call {
             (DraftSource::Lookup, _) => (start, Timing::Exact),
         };
         let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-        let accepted = small(read.tokens.len() - 1);
+        let accepted = small(read.tokens.ids.len() - 1);
         let round = Round { start, end, drafted: small(drafted), accepted, source };
         let round = self.timeline.push_round(round);
         let phases = [

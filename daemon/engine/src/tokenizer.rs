@@ -57,7 +57,7 @@ impl Tokenizer {
     }
 
     /// The bytes of a token; none for ids without one.
-    fn bytes(&self, token: u32) -> &[u8] {
+    pub(crate) fn bytes(&self, token: u32) -> &[u8] {
         usize::try_from(token).ok().and_then(|id| self.bytes.get(id)).map_or(&[], |bytes| bytes)
     }
 

@@ -172,7 +172,7 @@ fn serve(job: Job, conversation: &mut Conversation, known: &mut Known) {
 
 fn answer(call: &mut Call, conversation: &mut Conversation, known: &mut Known) -> Result<Finish> {
     let Some(first) = call.read_prompt(conversation)? else { return Ok(Finish::Cancelled) };
-    if let Some(finish) = call.deliver(conversation, &[first]) {
+    if let Some(finish) = call.deliver(conversation, &first) {
         return Ok(finish);
     }
     if call.draft_tokens > 0 {

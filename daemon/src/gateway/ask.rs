@@ -127,6 +127,7 @@ fn engine_request(model: String, prompt: Prompt, sampling: openai::Sampling) -> 
         max_tokens: sampling.max_tokens,
         stop: sampling.stop,
         draft_tokens: sampling.num_draft_tokens,
+        logprobs: None,
     }
 }
 

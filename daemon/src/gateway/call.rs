@@ -90,6 +90,8 @@ impl Call {
                 }
             };
             match event {
+                // Requests that ask for them are refused: the answers have no place for them yet.
+                Some(Event::Logprobs(_)) => {}
                 Some(Event::Text(text)) => self.say(&text, said),
                 Some(Event::ToolCall(call)) => self.say_call(call, said),
                 Some(Event::Done(outcome)) => return (Some(*outcome), gone),

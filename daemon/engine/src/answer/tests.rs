@@ -20,6 +20,7 @@ fn run(stops: &[&str], tools: bool, bursts: &[&str]) -> (String, Vec<Taken>) {
     let mut text = String::new();
     while let Some(event) = answer.next() {
         match event {
+            Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
             Event::Text(more) => text.push_str(&more),
             other => panic!("unexpected {other:?}"),
         }

@@ -18,6 +18,7 @@ fn request(text: &str) -> Request {
         max_tokens: Some(5),
         stop: Vec::new(),
         draft_tokens: None,
+        logprobs: None,
     }
 }
 

@@ -19,6 +19,7 @@ fn request() -> Request {
         max_tokens: None,
         stop: Vec::new(),
         draft_tokens: None,
+        logprobs: None,
     }
 }
 
@@ -26,6 +27,7 @@ fn drain(mut generation: Generation) -> (Vec<String>, Outcome) {
     let mut texts = Vec::new();
     loop {
         match generation.events.blocking_recv().unwrap() {
+            Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
             Event::Text(text) => texts.push(text),
             Event::ToolCall(call) => texts.push(format!("{}({})", call.name, call.arguments)),
             Event::Done(outcome) => {

@@ -10,7 +10,7 @@ use dwell_probes::timeline::Timeline;
 use super::*;
 use crate::admission::Admission;
 use crate::answer::Answer;
-use crate::backend::{Event, Generation, Sampling};
+use crate::backend::{Event, Generation, Sampling, TokenLogprob};
 use crate::reply::Reply;
 use crate::sampler::Sampler;
 use crate::tokenizer::Tokenizer;
@@ -27,6 +27,7 @@ struct Asked {
     prompt: Vec<u32>,
     drafted: usize,
     adapts: bool,
+    logprobs: Option<u32>,
     max_tokens: usize,
     stops: Vec<String>,
     sampling: Sampling,
@@ -40,6 +41,7 @@ impl Asked {
             prompt: prompt.to_vec(),
             drafted,
             adapts: false,
+            logprobs: None,
             max_tokens,
             stops: Vec::new(),
             sampling: Sampling::GREEDY,
@@ -75,6 +77,11 @@ impl Bench {
     }
 
     fn ask(&self, conversation: &mut Conversation, asked: &Asked) -> (String, Outcome) {
+        let Heard { text, outcome, .. } = self.hear(conversation, asked);
+        (text, outcome)
+    }
+
+    fn hear(&self, conversation: &mut Conversation, asked: &Asked) -> Heard {
         let (reply, generation) = Reply::open(1024, Admission::new(0).enter().unwrap());
         let call = Call {
             prompt: asked.prompt.clone(),
@@ -82,6 +89,7 @@ impl Bench {
             max_tokens: asked.max_tokens,
             draft_tokens: asked.drafted,
             adapts: asked.adapts,
+            logprobs: asked.logprobs,
             answer: Answer::new(Arc::clone(&self.tokenizer), &asked.stops, false),
             timeline: Timeline::new(),
             reply,
@@ -117,17 +125,26 @@ impl Bench {
     }
 }
 
-fn listen(mut generation: Generation, patience: usize) -> (String, Outcome) {
+/// An answer as it came.
+struct Heard {
+    text: String,
+    told: Vec<TokenLogprob>,
+    outcome: Outcome,
+}
+
+fn listen(mut generation: Generation, patience: usize) -> Heard {
     let mut text = String::new();
+    let mut told = Vec::new();
     let mut events = 0;
     loop {
         if events == patience {
             generation.cancel.cancel();
         }
         match generation.events.blocking_recv().unwrap() {
+            Event::Logprobs(more) => told.extend(more),
             Event::Text(more) => text.push_str(&more),
             Event::ToolCall(call) => panic!("no tools were offered: {call:?}"),
-            Event::Done(outcome) => return (text, *outcome),
+            Event::Done(outcome) => return Heard { text, told, outcome: *outcome },
         }
         events += 1;
     }
@@ -317,6 +334,28 @@ fn what_was_written_before_is_drafted_without_a_model() {
             let sources = outcome.timeline.rounds().iter().map(|round| round.source);
             assert!(sources.into_iter().all(|source| source == DraftSource::Lookup));
             Bench::check(conversation, "looked up");
+        }
+    });
+}
+
+#[test]
+fn likelihoods_are_told_of_every_token_and_do_not_depend_on_drafting() {
+    let bench = Bench::new(7);
+    bench.run(|conversation| {
+        let prompt = prompt(&mut Random(10), 20);
+        let plain = Asked { logprobs: Some(3), ..Asked::new(&prompt, 0, 50) };
+        let expected = bench.hear(conversation, &plain);
+        for drafted in [0, 2, 5] {
+            let heard = bench.hear(conversation, &Asked { drafted, ..plain.clone() });
+            let spelt: Vec<u8> = heard.told.iter().flat_map(|t| t.chosen.bytes.clone()).collect();
+            assert_eq!((heard.text.as_bytes(), heard.told.len()), (spelt.as_slice(), 50));
+            for (told, expected) in heard.told.iter().zip(&expected.told) {
+                assert_eq!(told.top.len(), 3);
+                assert_eq!(told.chosen, told.top[0], "the likeliest is taken");
+                assert!(told.top.is_sorted_by(|a, b| a.logprob >= b.logprob));
+                assert!((told.chosen.logprob - expected.chosen.logprob).abs() < 1e-3);
+                assert!(told.chosen.logprob <= 0.0);
+            }
         }
     });
 }

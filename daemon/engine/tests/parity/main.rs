@@ -58,11 +58,13 @@ fn ask(engine: &Engine, text: &str, max_tokens: u32, draft_tokens: u32) -> (Stri
         max_tokens: Some(max_tokens),
         stop: Vec::new(),
         draft_tokens: Some(draft_tokens),
+        logprobs: None,
     };
     let mut generation = engine.submit(request, Timeline::new()).unwrap();
     let mut answer = String::new();
     loop {
         match generation.events.blocking_recv().unwrap() {
+            Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
             Event::Text(text) => answer.push_str(&text),
             Event::ToolCall(call) => panic!("a call without tools: {call:?}"),
             Event::Done(outcome) => return (answer, *outcome),

@@ -34,6 +34,7 @@ impl EngineSide<'_> {
             max_tokens: Some(max_tokens),
             stop: Vec::new(),
             draft_tokens: Some(draft_tokens),
+            logprobs: None,
         };
         let start = Stamp::now();
         let mut generation = self.backend.submit(request, Timeline::new())?;
