@@ -12,7 +12,7 @@ use crate::backend::Finish;
 use crate::conversation::{Conversation, ids};
 use crate::error::{EngineError, Result};
 use crate::logprob::{Scored, Scores};
-use crate::qwen2::Rows;
+use crate::model::Rows;
 use crate::reply::Reply;
 use crate::sampler::{Sampler, Written};
 

@@ -1,7 +1,9 @@
 //! A model as it lies on disk or in the program: which files it has, what they say, and its weights by name. What the
-//! weights mean is [`crate::qwen2`]'s business.
+//! weights mean is [`crate::model`]'s business.
 
 pub(crate) mod config;
+pub(crate) mod fields;
+pub(crate) mod quantisation;
 pub(crate) mod weights;
 
 use std::fs::File;
@@ -131,6 +133,24 @@ impl Checkpoint {
             config: ModelConfig::read(&source.name(), &raw)?,
             weights: Weights::open(source)?,
         })
+    }
+
+    /// Refuses the checkpoint when it has a weight that nothing asked for: the model would be another one without it.
+    pub(crate) fn refuse_unknown(&self, tied: bool) -> Result<()> {
+        let known = |tensor: &str| {
+            let of = |module: &str| tensor.starts_with(module);
+            // Older writers store what is computed from the configuration.
+            tensor.contains("rotary_emb.inv_freq")
+                || (tied && of(&format!("{}.", self.config.head_path)))
+                || self.config.ignored.iter().any(|module| of(module))
+        };
+        match self.weights.untaken().find(|tensor| !known(tensor)) {
+            None => Ok(()),
+            Some(tensor) => Err(self.weights.wrong(
+                tensor,
+                "models of this family have no such weight; config.json may name another model_type than the weights are of",
+            )),
+        }
     }
 
     /// What the weights take when every one is a 32-bit number.

@@ -5,7 +5,7 @@ use mlx_rs::{Array, transforms};
 
 use crate::cache::KvCache;
 use crate::error::Result;
-use crate::qwen2::{Model, Rows};
+use crate::model::{Model, Rows};
 
 /// A model and its cache.
 #[derive(Debug)]

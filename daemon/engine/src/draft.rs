@@ -10,7 +10,7 @@ use crate::conversation::{Side, ids};
 use crate::error::Result;
 use crate::lookup::{Lookup, SHORTEST};
 use crate::pace::Offer;
-use crate::qwen2::Rows;
+use crate::model::Rows;
 use crate::sampler::{Draw, Sampler, Written};
 
 /// The most tokens that are proposed at once.

@@ -32,9 +32,9 @@ mod lookup;
 #[cfg(feature = "mlx")]
 mod memory;
 #[cfg(feature = "mlx")]
-mod pace;
+mod model;
 #[cfg(feature = "mlx")]
-mod qwen2;
+mod pace;
 mod reply;
 #[cfg(feature = "mlx")]
 mod sampler;

@@ -5,7 +5,7 @@ use mlx_rs::ops::{self, indexing};
 use mlx_rs::{Array, Dtype};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::config::Quantisation;
+use crate::checkpoint::quantisation::Quantisation;
 use crate::error::{EngineError, Result};
 
 /// What kind of processor computes.
@@ -48,20 +48,53 @@ impl Loader<'_> {
 
     /// The matrix at the module `path`, of `rows` by `columns`.
     pub(crate) fn matrix(&self, path: &str, rows: i32, columns: i32) -> Result<Matrix> {
+        self.matrices(path, &[rows, columns])
+    }
+
+    /// The matrices called `name` of a mixture of experts at the module `at`, `[experts, rows, columns]`, whether the
+    /// checkpoint has them as one tensor or one by one.
+    pub(crate) fn experts(&self, at: &str, name: &str, shape: &[i32; 3]) -> Result<Matrix> {
+        let [count, rows, columns] = *shape;
+        let one_by_one = format!("{at}.experts.0.{name}.weight");
+        if !self.checkpoint.weights.has(&one_by_one) {
+            return self.matrices(&format!("{at}.switch_mlp.{name}"), shape);
+        }
+        let path = |expert: i32| format!("{at}.experts.{expert}.{name}");
+        let each: Vec<Matrix> = (0..count)
+            .map(|expert| self.matrix(&path(expert), rows, columns))
+            .collect::<Result<_>>()?;
+        Matrix::piled(&each)?.ok_or_else(|| {
+            let problem = "the experts of one layer are not quantised alike";
+            self.checkpoint.weights.wrong(&one_by_one, problem)
+        })
+    }
+
+    /// Rows of the last length of `shape`, quantised if they have scales.
+    fn matrices(&self, path: &str, shape: &[i32]) -> Result<Matrix> {
         let weights = &self.checkpoint.weights;
         let name = format!("{path}.weight");
-        if !weights.has(&format!("{path}.scales")) {
-            return Ok(Matrix::Dense(self.storage.cast(weights.take(&name, &[rows, columns])?)?));
+        let scales = format!("{path}.scales");
+        if !weights.has(&scales) {
+            return Ok(Matrix::Dense(self.storage.cast(weights.take(&name, shape)?)?));
         }
-        let how = self.checkpoint.config.quantisation(path).ok_or_else(|| {
-            weights.wrong(&name, "it has scales, but config.json does not say how it is quantised")
+        let (columns, above) = shape.split_last().unwrap_or((&0, &[]));
+        let last = |tensor: &str| Ok::<_, EngineError>(weights.shape(tensor)?.last().copied());
+        let (words, groups) = (last(&name)?.unwrap_or(0), last(&scales)?.unwrap_or(0));
+        // What config.json says of a module itself counts; its default may be wrong for single modules.
+        let how = self.checkpoint.config.quantisations.named(path);
+        let how = how.or_else(|| Quantisation::seen(*columns, words, groups)).ok_or_else(|| {
+            weights.wrong(
+                &name,
+                format!("{words} words and {groups} scales for {columns} columns fit no quantisation that is supported"),
+            )
         })?;
+        let of = |columns: i32| -> Vec<i32> { above.iter().copied().chain([columns]).collect() };
         if columns % how.group_size != 0 {
             let problem = format!("{columns} columns are no multiple of {}", how.group_size);
             return Err(weights.wrong(&name, problem));
         }
-        let groups = [rows, columns / how.group_size];
-        let packed = weights.take(&name, &[rows, columns * how.bits / 32])?;
+        let groups = of(columns / how.group_size);
+        let packed = weights.take(&name, &of(columns * how.bits / 32))?;
         if packed.dtype() != Dtype::Uint32 {
             return Err(weights.wrong(&name, "packed weights must be of type U32"));
         }
@@ -73,7 +106,7 @@ impl Loader<'_> {
     }
 }
 
-/// Rows of weights.
+/// Rows of weights; of several matrices, one for each expert, with an axis more.
 #[derive(Clone, Debug)]
 pub(crate) enum Matrix {
     Dense(Array),
@@ -91,17 +124,17 @@ impl Matrix {
     }
 
     /// The matrix times a number. Packed ones too: what they hold is linear in scales and biases.
-    pub(crate) fn scaled(&self, factor: f32) -> Result<Self> {
+    pub(crate) fn scaled(self, factor: f32) -> Result<Self> {
+        if (factor - 1.0).abs() <= f32::EPSILON {
+            return Ok(self);
+        }
         let scaled =
             |array: &Array| ops::multiply(array, Array::from_f32(factor).as_dtype(array.dtype())?);
         Ok(match self {
-            Self::Dense(rows) => Self::Dense(scaled(rows)?),
-            Self::Packed { packed, scales, biases, how } => Self::Packed {
-                packed: packed.clone(),
-                scales: scaled(scales)?,
-                biases: scaled(biases)?,
-                how: *how,
-            },
+            Self::Dense(rows) => Self::Dense(scaled(&rows)?),
+            Self::Packed { packed, scales, biases, how } => {
+                Self::Packed { packed, scales: scaled(&scales)?, biases: scaled(&biases)?, how }
+            }
         })
     }
 
@@ -120,6 +153,15 @@ impl Matrix {
 
     /// One matrix above the other; `None` when they are not held alike.
     pub(crate) fn stacked(parts: &[Self]) -> Result<Option<Self>> {
+        Self::joined(parts, |arrays| Ok(ops::concatenate(arrays, -2)?))
+    }
+
+    /// One matrix behind the other, with an axis more; `None` when they are not held alike.
+    fn piled(parts: &[Self]) -> Result<Option<Self>> {
+        Self::joined(parts, |arrays| Ok(ops::stack(arrays, 0)?))
+    }
+
+    fn joined(parts: &[Self], join: impl Fn(&[&Array]) -> Result<Array>) -> Result<Option<Self>> {
         let mut dense = Vec::new();
         let mut packed = [Vec::new(), Vec::new(), Vec::new()];
         let mut shared = None;
@@ -137,15 +179,11 @@ impl Matrix {
             }
         }
         Ok(match shared {
-            None => Some(Self::Dense(ops::concatenate(&dense, 0)?)),
+            None => Some(Self::Dense(join(&dense)?)),
             Some(how) if dense.is_empty() => {
                 let [rows, scales, biases] = &packed;
-                Some(Self::Packed {
-                    packed: ops::concatenate(rows, 0)?,
-                    scales: ops::concatenate(scales, 0)?,
-                    biases: ops::concatenate(biases, 0)?,
-                    how,
-                })
+                let (packed, scales, biases) = (join(rows)?, join(scales)?, join(biases)?);
+                Some(Self::Packed { packed, scales, biases, how })
             }
             Some(_) => None,
         })
@@ -189,7 +227,7 @@ pub(crate) enum Linear {
 impl Linear {
     pub(crate) fn new(matrix: Matrix, bias: Option<Array>) -> Result<Self> {
         Ok(match matrix {
-            Matrix::Dense(rows) => Self::Dense { columns: ops::swap_axes(&rows, 0, 1)?, bias },
+            Matrix::Dense(rows) => Self::Dense { columns: ops::swap_axes(&rows, -1, -2)?, bias },
             packed @ Matrix::Packed { .. } => Self::Packed { rows: packed, bias },
         })
     }
@@ -221,6 +259,22 @@ impl Linear {
         }
     }
 
+    /// Each of the matrices that `chosen` names, times its place in `x`, `[..., 1, columns]`, whose leading axes are those of
+    /// `chosen` or 1. `ordered` says that the names rise. Nothing is added.
+    pub(crate) fn forward_chosen(&self, x: &Array, chosen: &Array, ordered: bool) -> Result<Array> {
+        match self {
+            Self::Dense { columns, .. } => Ok(ops::gather_mm(x, columns, None, chosen, ordered)?),
+            Self::Packed { rows: Matrix::Packed { packed, scales, biases, how }, .. } => {
+                let (size, bits) = (how.group_size, how.bits);
+                let rows = (packed, scales, biases);
+                Ok(ops::gather_qmm(
+                    x, rows.0, rows.1, rows.2, None, chosen, true, size, bits, ordered,
+                )?)
+            }
+            Self::Packed { .. } => Err(mistaken()),
+        }
+    }
+
     /// Everything that is held.
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         let (mut arrays, bias) = match self {
@@ -234,7 +288,11 @@ impl Linear {
 
 fn packed_product(x: &Array, rows: &Matrix) -> Result<Array> {
     let Matrix::Packed { packed, scales, biases, how } = rows else {
-        return Err(EngineError::Mlx("a dense matrix was taken for a packed one".to_owned()));
+        return Err(mistaken());
     };
     Ok(ops::quantized_matmul(x, packed, scales, biases, true, how.group_size, how.bits)?)
+}
+
+fn mistaken() -> EngineError {
+    EngineError::Mlx("a dense matrix was taken for a packed one".to_owned())
 }

@@ -18,7 +18,7 @@ use crate::gain::Gain;
 use crate::logprob::Scores;
 use crate::lookup::Lookup;
 use crate::pace::{Choice, Offer, Pace};
-use crate::qwen2::Rows;
+use crate::model::Rows;
 
 /// Rounds at the beginning of a call in which drafting is timed by a barrier.
 const TIMED_FIRST: u64 = 2;

@@ -17,8 +17,8 @@ use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
 use crate::linear::{Device, Storage};
 use crate::memory;
+use crate::model::{Model, Rows};
 use crate::pace::Pace;
-use crate::qwen2::{Model, Rows};
 use crate::speculate::Rounds as Known;
 use crate::threads;
 

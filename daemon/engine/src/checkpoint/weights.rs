@@ -1,6 +1,7 @@
 //! Tensors by name out of one or several safetensors files. Each is checked for presence and shape when it is taken.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use mlx_rs::{Array, Dtype};
 use safetensors::SafeTensors;
@@ -21,7 +22,9 @@ pub(crate) struct Weights {
     model: String,
     files: Vec<Bytes>,
     /// Name to file, place of the data in it, and description.
-    tensors: HashMap<String, (usize, usize, TensorInfo)>,
+    tensors: BTreeMap<String, (usize, usize, TensorInfo)>,
+    /// Names that were asked for.
+    taken: RefCell<HashSet<String>>,
 }
 
 impl Weights {
@@ -36,7 +39,12 @@ impl Weights {
                 files.into_iter().map(str::to_owned).collect()
             }
         };
-        let mut weights = Self { model: source.name(), files: Vec::new(), tensors: HashMap::new() };
+        let mut weights = Self {
+            model: source.name(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            taken: RefCell::default(),
+        };
         for name in names {
             let bytes = source.need(&name)?;
             let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
@@ -57,6 +65,12 @@ impl Weights {
     /// Whether there is a tensor of this name.
     pub(crate) fn has(&self, tensor: &str) -> bool {
         self.tensors.contains_key(tensor)
+    }
+
+    /// The tensors that nobody has taken.
+    pub(crate) fn untaken(&self) -> impl Iterator<Item = &str> {
+        let taken = self.taken.borrow().clone();
+        self.tensors.keys().map(String::as_str).filter(move |tensor| !taken.contains(*tensor))
     }
 
     /// Every tensor's name and number of elements.
@@ -85,6 +99,7 @@ impl Weights {
         }
         let (dtype, width) = dtype(info.dtype)
             .ok_or_else(|| self.wrong(tensor, format!("its type is {:?}", info.dtype)))?;
+        self.taken.borrow_mut().insert(tensor.to_owned());
         let (start, end) = info.data_offsets;
         let bytes = &self.files[*file][data + start..data + end];
         // As bytes first, then seen as what they are: one copy, and no alignment asked of the file.

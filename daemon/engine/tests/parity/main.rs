@@ -4,47 +4,23 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod python;
+mod reference;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use dwell_engine::backend::{Backend, Event, Finish, Outcome, Prompt, Request, Sampling};
 use dwell_engine::{Engine, EngineConfig, Source};
 use dwell_probes::timeline::Timeline;
+use reference::{numbers, pair};
 use serde_json::{Map, Value};
 
 /// Characters from here on stand for the tokens of the random checkpoints.
 const FIRST_CHARACTER: u32 = 0x4E00;
 
-/// The peer.
-const PACKAGES: [&str; 2] =
-    ["mlx-lm==0.32.2", if cfg!(target_os = "macos") { "mlx==0.32.2" } else { "mlx[cpu]==0.32.2" }];
-
 /// Where the checkpoints are and what mlx_lm said about them.
-static REFERENCE: LazyLock<(PathBuf, Value)> = LazyLock::new(|| {
-    let python = python::with("mlx-lm", &PACKAGES).unwrap_or_else(|error| panic!("{error}"));
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("parity");
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(python);
-    command.arg(here.join("tests/parity/reference.py")).arg(&out);
-    if let Some([target, draft]) = pair() {
-        command.args([target, draft]);
-    }
-    python::run(&mut command).unwrap_or_else(|error| panic!("{error}"));
-    let cases = std::fs::read(out.join("cases.json")).unwrap();
-    (out, serde_json::from_slice(&cases).unwrap())
-});
-
-fn pair() -> Option<[PathBuf; 2]> {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-    let both = [models.join("target"), models.join("draft")];
-    both.iter().all(|path| path.join("model.safetensors").exists()).then_some(both)
-}
-
-fn numbers(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|n| u32::try_from(n.as_u64().unwrap()).unwrap()).collect()
-}
+static REFERENCE: LazyLock<(PathBuf, Value)> =
+    LazyLock::new(|| reference::reference().unwrap_or_else(|error| panic!("{error}")));
 
 fn characters(tokens: &[u32]) -> String {
     tokens.iter().map(|token| char::from_u32(FIRST_CHARACTER + token).unwrap()).collect()
@@ -95,7 +71,10 @@ fn random_checkpoints_give_the_reference_tokens() {
     for case in reference["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let expected = numbers(&case["tokens"]);
-        assert_eq!(expected, numbers(&case["speculated"]), "{name}: mlx_lm disagrees with itself");
+        if !case["speculated"].is_null() {
+            let speculated = numbers(&case["speculated"]);
+            assert_eq!(expected, speculated, "{name}: mlx_lm disagrees with itself");
+        }
         for unpack in [true, false] {
             let mut config = EngineConfig::new(
                 Source::Folder(out.join(name).join("target")),
@@ -105,7 +84,7 @@ fn random_checkpoints_give_the_reference_tokens() {
             let engine = Engine::load(config).unwrap_or_else(|error| panic!("{name}: {error}"));
             for draft_tokens in [0, 1, 3, 5] {
                 let prompt = characters(&numbers(&case["prompt"]));
-                let (text, outcome) = ask(&engine, &prompt, 200, draft_tokens);
+                let (text, outcome) = ask(&engine, &prompt, 100, draft_tokens);
                 assert_eq!(outcome.finish, Ok(Finish::Length), "{name}");
                 let found: Vec<u32> =
                     text.chars().map(|c| u32::from(c) - FIRST_CHARACTER).collect();

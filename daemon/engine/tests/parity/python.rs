@@ -7,8 +7,7 @@ use std::process::Command;
 
 /// A Python that has exactly these packages, in an environment of that name.
 pub(crate) fn with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = tmp.parent().unwrap_or(tmp).join("py");
+    let folder = target()?.join("py");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let lock = folder.join(format!("{name}.lock"));
     let lock = File::create(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
@@ -32,6 +31,13 @@ pub(crate) fn with(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     })?;
     fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)
+}
+
+/// Cargo's target folder, in which tests lie two folders down whether they are a crate's own or beside it.
+pub(crate) fn target() -> Result<PathBuf, String> {
+    let test = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = test.ancestors().nth(3).map(Path::to_owned);
+    folder.ok_or_else(|| format!("{} is no test that cargo built", test.display()))
 }
 
 /// Runs a command; the error has what it said.

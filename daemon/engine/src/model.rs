@@ -1,0 +1,214 @@
+//! A model: embedding, layers of attention and feed-forward part, head. Works on rows without a batch axis, because the
+//! engine serves one conversation at a time. What layers are made of is in the files below; which families there are and
+//! what their layers have is in `families`.
+
+mod attention;
+pub(crate) mod families;
+mod mlp;
+mod moe;
+mod norm;
+mod positions;
+mod residual;
+pub(crate) mod rope;
+mod stacked;
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops, transforms};
+
+use crate::cache::KvCache;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::config::{Head, Layer, ModelConfig, Norms};
+use crate::error::Result;
+use crate::linear::{Linear, Loader, Matrix, Storage};
+use attention::Attention;
+use mlp::Mlp;
+use moe::Mixture;
+use norm::RmsNorm;
+use positions::{Positions, Step, unless_one};
+
+/// Which rows' logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// None: only the cache is filled.
+    None,
+    /// The last row's.
+    Last,
+    /// Every row's.
+    All,
+}
+
+/// A model with its weights.
+#[derive(Debug)]
+pub(crate) struct Model {
+    config: ModelConfig,
+    embedding: Matrix,
+    embedding_factor: Option<Array>,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    last_norm: Array,
+    head: Linear,
+    logits_factor: Option<Array>,
+    positions: Positions,
+    /// Logits behind this many ids are not looked at: padding of the matrix, or ids the other model of the pair lacks.
+    vocab: i32,
+}
+
+/// A layer.
+#[derive(Debug)]
+struct Block {
+    attention: Attention,
+    feed_forward: FeedForward,
+}
+
+#[derive(Debug)]
+enum FeedForward {
+    Dense(Mlp),
+    Experts(Mixture),
+}
+
+impl Model {
+    /// Loads and evaluates every weight.
+    pub(crate) fn load(checkpoint: &Checkpoint, storage: Storage) -> Result<Self> {
+        let config = checkpoint.config.clone();
+        let loader = Loader { checkpoint, storage };
+        let (hidden, vocab, body) = (config.hidden_size, config.vocab_size, config.body);
+        let embedding = loader.matrix(&format!("{body}.embed_tokens"), vocab, hidden)?;
+        let tied = match config.head {
+            Head::Tied => true,
+            Head::Own => false,
+            Head::OwnIfPresent => !checkpoint.weights.has(&format!("{}.weight", config.head_path)),
+        };
+        let head = if tied {
+            embedding.clone()
+        } else {
+            loader.matrix(config.head_path, vocab, hidden)?
+        };
+        let blocks = config.layers.iter().enumerate();
+        let model = Self {
+            embedding,
+            embedding_factor: unless_one(config.factors.embedding),
+            blocks: blocks
+                .map(|(index, layer)| Block::load(loader, index, *layer))
+                .collect::<Result<_>>()?,
+            norm: RmsNorm::new(storage.device, hidden, config.eps)?,
+            last_norm: norm::weight(loader, &config, &format!("{body}.norm"), hidden)?,
+            head: Linear::new(head, None)?,
+            logits_factor: unless_one(config.factors.logits),
+            positions: Positions::new(&config, storage.device)?,
+            vocab,
+            config,
+        };
+        checkpoint.refuse_unknown(tied)?;
+        transforms::eval(model.arrays())?;
+        Ok(model)
+    }
+
+    /// Number of layers.
+    pub(crate) const fn layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Looks only at the first `vocab` logits from now on.
+    pub(crate) fn narrow(&mut self, vocab: i32) {
+        self.vocab = self.vocab.min(vocab);
+    }
+
+    /// Runs `tokens`, a vector of ids, behind what `cache` holds, and returns the logits asked for, one row each.
+    pub(crate) fn forward(
+        &self,
+        tokens: &Array,
+        cache: &mut KvCache,
+        rows: Rows,
+    ) -> Result<Option<Array>> {
+        let count = tokens.dim(0);
+        let mut x = self.embedding.rows(tokens)?;
+        if let Some(factor) = &self.embedding_factor {
+            x = ops::multiply(&x, factor.as_dtype(x.dtype())?)?;
+        }
+        let step = self.positions.step(cache.len(), count)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(&x, &self.norm, &step, (cache, index))?;
+        }
+        cache.advance(count);
+        let x = match rows {
+            Rows::None => return Ok(None),
+            Rows::Last if count > 1 => x.try_index((count - 1..count, ..))?,
+            Rows::Last | Rows::All => x,
+        };
+        let mut logits = self.head.forward(&self.norm.apply(&x, Some(&self.last_norm))?)?;
+        if let Some(factor) = &self.logits_factor {
+            logits = ops::multiply(&logits, factor.as_dtype(logits.dtype())?)?;
+        }
+        if self.vocab < self.config.vocab_size {
+            return Ok(Some(logits.try_index((.., ..self.vocab))?));
+        }
+        Ok(Some(logits))
+    }
+
+    /// Numbers in the largest matrix of a layer.
+    pub(crate) fn largest_matrix(&self) -> u64 {
+        let dense = self.config.layers.iter().any(|layer| !layer.experts);
+        let dense = dense.then_some(self.config.mlp.inner);
+        let experts = self.config.experts.as_ref().map(|experts| experts.inner);
+        let inner = dense.max(experts).unwrap_or_default();
+        let dims = [self.config.hidden_size, 2 * inner];
+        dims.into_iter().map(|dim| u64::from(dim.unsigned_abs())).product()
+    }
+
+    fn arrays(&self) -> Vec<&Array> {
+        let mut arrays = self.embedding.arrays();
+        arrays.extend(self.head.arrays());
+        arrays.push(&self.last_norm);
+        for block in &self.blocks {
+            arrays.extend(block.attention.arrays());
+            arrays.extend(match &block.feed_forward {
+                FeedForward::Dense(mlp) => mlp.arrays(),
+                FeedForward::Experts(mixture) => mixture.arrays(),
+            });
+        }
+        arrays
+    }
+}
+
+impl Block {
+    fn load(loader: Loader<'_>, index: usize, layer: Layer) -> Result<Self> {
+        let config = &loader.checkpoint.config;
+        let at = |module: &str| format!("{}.layers.{index}.{module}", config.body);
+        let (first, second) = (at("input_layernorm"), at("post_attention_layernorm"));
+        let around = [at("pre_feedforward_layernorm"), at("post_feedforward_layernorm")];
+        // The norm behind attention has the name that the one before the feed-forward part has where there is none behind.
+        let ((before, behind), (then, finally)) = match config.norms {
+            Norms::Before => ((&first, None), (&second, None)),
+            Norms::AroundPlusOne => {
+                ((&first, Some(second.as_str())), (&around[0], Some(around[1].as_str())))
+            }
+        };
+        let mlp = at("mlp");
+        Ok(Self {
+            attention: Attention::load(loader, &at("self_attn"), layer, (before, behind))?,
+            feed_forward: if layer.experts {
+                let experts = config.experts.as_ref().ok_or_else(moe::undescribed)?;
+                FeedForward::Experts(Mixture::load(loader, &mlp, then, experts)?)
+            } else {
+                FeedForward::Dense(Mlp::load(loader, &mlp, (then, finally))?)
+            },
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Array,
+        norm: &RmsNorm,
+        step: &Step<'_>,
+        cache: (&mut KvCache, usize),
+    ) -> Result<Array> {
+        let x = self.attention.forward(x, norm, step, cache)?;
+        match &self.feed_forward {
+            FeedForward::Dense(mlp) => mlp.forward(&x, norm),
+            FeedForward::Experts(mixture) => mixture.forward(&x, norm),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Every row's logits are mlx_lm's: for every family, kind of rotation and quantisation, in one pass and in several, packed
+//! and unpacked, on the CPU's path and on that of the fused kernels, which MLX also computes on CPUs.
+
+use std::path::Path;
+
+use mlx_rs::{Array, Stream, with_stream};
+use serde_json::Value;
+
+use super::*;
+use crate::checkpoint::Source;
+use crate::conversation::ids;
+use crate::linear::Device;
+
+#[path = "../../tests/parity/python.rs"]
+mod python;
+#[path = "../../tests/parity/reference.rs"]
+mod reference;
+
+/// How far logits may be apart; their spread is about 3.
+const NEAR: f32 = 1e-4;
+
+/// How many tokens are run at once: across the edges of windows, and one by one.
+const CHUNKS: [usize; 7] = [5, 20, 1, 1, 33, 2, usize::MAX];
+
+fn on_cpu(test: impl FnOnce()) {
+    with_stream(&Stream::new_with_device(&mlx_rs::Device::cpu()), test);
+}
+
+fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
+    let mut cache = KvCache::new(model.layers());
+    let mut left = tokens;
+    let mut found = Vec::new();
+    for chunk in chunks {
+        let (now, later) = left.split_at((*chunk).min(left.len()));
+        left = later;
+        if now.is_empty() {
+            break;
+        }
+        let rows = model.forward(&ids(now), &mut cache, Rows::All).unwrap().unwrap();
+        let rows = ops::reshape(rows, &[-1]).unwrap().as_dtype(mlx_rs::Dtype::Float32).unwrap();
+        rows.eval().unwrap();
+        found.extend_from_slice(rows.as_slice::<f32>());
+    }
+    found
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    apart.map(|apart| if apart.is_nan() { f32::INFINITY } else { apart }).fold(0.0, f32::max)
+}
+
+fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
+    let name = case["name"].as_str().unwrap();
+    let mut tokens = reference::numbers(&case["prompt"]);
+    tokens.extend(reference::numbers(&case["tokens"]));
+    let expected = Array::load_safetensors(out.join(name).join("logits.safetensors")).unwrap();
+    let expected = &expected["logits"];
+    expected.eval().unwrap();
+    let expected = expected.as_slice::<f32>();
+    let checkpoint = Checkpoint::open(&Source::Folder(out.join(name).join("target"))).unwrap();
+    // The fused kernels compute in the type of the weights, which says nothing about the sums where those have 16 bits.
+    let fused = case["dtype"] == "f32";
+    let paths = [(Device::Cpu, true), (Device::Cpu, false), (Device::Gpu, false)];
+    for (device, unpack) in paths.into_iter().filter(|(device, _)| fused || *device == Device::Cpu)
+    {
+        let model = Model::load(&checkpoint, Storage { device, unpack }).unwrap();
+        for chunks in [&[usize::MAX][..], &CHUNKS] {
+            let apart = furthest(expected, &logits(&model, &tokens, chunks));
+            println!("{name}, {device:?}, unpacked {unpack}, {} passes: {apart:e}", chunks.len());
+            if apart >= NEAR {
+                failures
+                    .push(format!("{name}, {device:?}, unpacked {unpack}, {chunks:?}: {apart}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_are_those_of_the_reference() {
+    let (out, reference) = reference::reference().unwrap_or_else(|error| panic!("{error}"));
+    let mut failures = Vec::new();
+    on_cpu(|| {
+        for case in reference["cases"].as_array().unwrap() {
+            compare(&out, case, &mut failures);
+        }
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
