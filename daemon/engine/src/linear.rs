@@ -1,12 +1,15 @@
 //! Matrices: dense or quantised, loaded by the rule that a module is quantised when it has scales, and multiplied by what
 //! suits the device.
 
+mod packed;
+
 use mlx_rs::ops::{self, indexing};
 use mlx_rs::{Array, Dtype};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::quantisation::Quantisation;
+use crate::checkpoint::quantisation::{Mode, Quantisation};
 use crate::error::{EngineError, Result};
+use packed::Packed;
 
 /// What kind of processor computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,29 +83,46 @@ impl Loader<'_> {
         let (columns, above) = shape.split_last().unwrap_or((&0, &[]));
         let last = |tensor: &str| Ok::<_, EngineError>(weights.shape(tensor)?.last().copied());
         let (words, groups) = (last(&name)?.unwrap_or(0), last(&scales)?.unwrap_or(0));
+        let small_floats = weights.is_of_bytes(&scales)?;
         // What config.json says of a module itself counts; its default may be wrong for single modules.
         let how = self.checkpoint.config.quantisations.named(path);
-        let how = how.or_else(|| Quantisation::seen(*columns, words, groups)).ok_or_else(|| {
-            weights.wrong(
-                &name,
-                format!("{words} words and {groups} scales for {columns} columns fit no quantisation that is supported"),
-            )
+        let how = how.or_else(|| Quantisation::seen(*columns, words, groups, small_floats));
+        let how = how.ok_or_else(|| {
+            let problem = format!(
+                "{words} words and {groups} scales for {columns} columns fit no quantisation that is supported"
+            );
+            weights.wrong(&name, problem)
         })?;
-        let of = |columns: i32| -> Vec<i32> { above.iter().copied().chain([columns]).collect() };
         if columns % how.group_size != 0 {
             let problem = format!("{columns} columns are no multiple of {}", how.group_size);
             return Err(weights.wrong(&name, problem));
         }
+        let of = |columns: i32| -> Vec<i32> { above.iter().copied().chain([columns]).collect() };
         let groups = of(columns / how.group_size);
         let packed = weights.take(&name, &of(columns * how.bits / 32))?;
         if packed.dtype() != Dtype::Uint32 {
             return Err(weights.wrong(&name, "packed weights must be of type U32"));
         }
-        let group =
-            |part: &str| self.storage.cast(weights.take(&format!("{path}.{part}"), &groups)?);
-        let matrix =
-            Matrix::Packed { packed, scales: group("scales")?, biases: group("biases")?, how };
-        if self.storage.unpack { matrix.unpacked() } else { Ok(matrix) }
+        let affine = how.mode == Mode::Affine;
+        if affine == small_floats {
+            let problem = format!("scales of this type do not belong to the mode {:?}", how.mode);
+            return Err(weights.wrong(&scales, problem));
+        }
+        let group = |part: &str| weights.take(&format!("{path}.{part}"), &groups);
+        let scales = group("scales")?;
+        let packed = Packed {
+            words: packed,
+            scales: if affine { self.storage.cast(scales)? } else { scales },
+            biases: affine.then(|| self.storage.cast(group("biases")?)).transpose()?,
+            factor: 1.0,
+            how,
+            unpacked: (self.storage.device == Device::Cpu).then_some(Dtype::Float32),
+        };
+        if self.storage.unpack {
+            Ok(Matrix::Dense(packed.dense()?))
+        } else {
+            Ok(Matrix::Packed(packed))
+        }
     }
 }
 
@@ -110,31 +130,21 @@ impl Loader<'_> {
 #[derive(Clone, Debug)]
 pub(crate) enum Matrix {
     Dense(Array),
-    Packed { packed: Array, scales: Array, biases: Array, how: Quantisation },
+    Packed(Packed),
 }
 
 impl Matrix {
-    fn unpacked(&self) -> Result<Self> {
-        match self {
-            Self::Dense(_) => Ok(self.clone()),
-            Self::Packed { packed, scales, biases, how } => {
-                Ok(Self::Dense(ops::dequantize(packed, scales, biases, how.group_size, how.bits)?))
-            }
-        }
-    }
-
-    /// The matrix times a number. Packed ones too: what they hold is linear in scales and biases.
+    /// The matrix times a number.
     pub(crate) fn scaled(self, factor: f32) -> Result<Self> {
         if (factor - 1.0).abs() <= f32::EPSILON {
             return Ok(self);
         }
-        let scaled =
-            |array: &Array| ops::multiply(array, Array::from_f32(factor).as_dtype(array.dtype())?);
         Ok(match self {
-            Self::Dense(rows) => Self::Dense(scaled(&rows)?),
-            Self::Packed { packed, scales, biases, how } => {
-                Self::Packed { packed, scales: scaled(&scales)?, biases: scaled(&biases)?, how }
+            Self::Dense(rows) => {
+                let factor = Array::from_f32(factor).as_dtype(rows.dtype())?;
+                Self::Dense(ops::multiply(rows, factor)?)
             }
+            Self::Packed(packed) => Self::Packed(packed.scaled(factor)?),
         })
     }
 
@@ -147,7 +157,7 @@ impl Matrix {
     pub(crate) fn with_columns_scaled(self, weight: &Array) -> Result<Self> {
         match self {
             Self::Dense(rows) => Ok(Self::Dense(ops::multiply(rows, weight)?)),
-            packed @ Self::Packed { .. } => Ok(packed),
+            packed @ Self::Packed(_) => Ok(packed),
         }
     }
 
@@ -162,47 +172,27 @@ impl Matrix {
     }
 
     fn joined(parts: &[Self], join: impl Fn(&[&Array]) -> Result<Array>) -> Result<Option<Self>> {
-        let mut dense = Vec::new();
-        let mut packed = [Vec::new(), Vec::new(), Vec::new()];
-        let mut shared = None;
+        let (mut dense, mut packed) = (Vec::new(), Vec::new());
         for part in parts {
             match part {
                 Self::Dense(rows) => dense.push(rows),
-                Self::Packed { packed: rows, scales, biases, how } => {
-                    if *shared.get_or_insert(*how) != *how {
-                        return Ok(None);
-                    }
-                    for (list, array) in packed.iter_mut().zip([rows, scales, biases]) {
-                        list.push(array);
-                    }
-                }
+                Self::Packed(rows) => packed.push(rows),
             }
         }
-        Ok(match shared {
-            None => Some(Self::Dense(join(&dense)?)),
-            Some(how) if dense.is_empty() => {
-                let [rows, scales, biases] = &packed;
-                let (packed, scales, biases) = (join(rows)?, join(scales)?, join(biases)?);
-                Some(Self::Packed { packed, scales, biases, how })
-            }
-            Some(_) => None,
-        })
+        if packed.is_empty() {
+            return Ok(Some(Self::Dense(join(&dense)?)));
+        }
+        if dense.is_empty() {
+            return Ok(Packed::joined(&packed, join)?.map(Self::Packed));
+        }
+        Ok(None)
     }
 
     /// The rows that `ids` name, as activations.
     pub(crate) fn rows(&self, ids: &Array) -> Result<Array> {
         match self {
             Self::Dense(rows) => Ok(indexing::take_axis(rows, ids, 0)?),
-            Self::Packed { packed, scales, biases, how } => {
-                let biases = indexing::take_axis(biases, ids, 0)?;
-                Ok(ops::dequantize(
-                    indexing::take_axis(packed, ids, 0)?,
-                    indexing::take_axis(scales, ids, 0)?,
-                    &biases,
-                    how.group_size,
-                    how.bits,
-                )?)
-            }
+            Self::Packed(packed) => packed.rows(ids),
         }
     }
 
@@ -210,7 +200,7 @@ impl Matrix {
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Dense(rows) => vec![rows],
-            Self::Packed { packed, scales, biases, .. } => vec![packed, scales, biases],
+            Self::Packed(packed) => packed.arrays(),
         }
     }
 }
@@ -221,14 +211,14 @@ pub(crate) enum Linear {
     /// Transposed beforehand.
     Dense { columns: Array, bias: Option<Array> },
     /// Packed rows.
-    Packed { rows: Matrix, bias: Option<Array> },
+    Packed { rows: Packed, bias: Option<Array> },
 }
 
 impl Linear {
     pub(crate) fn new(matrix: Matrix, bias: Option<Array>) -> Result<Self> {
         Ok(match matrix {
             Matrix::Dense(rows) => Self::Dense { columns: ops::swap_axes(&rows, -1, -2)?, bias },
-            packed @ Matrix::Packed { .. } => Self::Packed { rows: packed, bias },
+            Matrix::Packed(rows) => Self::Packed { rows, bias },
         })
     }
 
@@ -240,7 +230,7 @@ impl Linear {
                 Ok(ops::addmm(bias, x, columns, None, None)?)
             }
             Self::Packed { rows, bias } => {
-                let product = packed_product(x, rows)?;
+                let product = rows.product(x)?;
                 match bias {
                     None => Ok(product),
                     Some(bias) => Ok(ops::add(product, bias)?),
@@ -264,14 +254,7 @@ impl Linear {
     pub(crate) fn forward_chosen(&self, x: &Array, chosen: &Array, ordered: bool) -> Result<Array> {
         match self {
             Self::Dense { columns, .. } => Ok(ops::gather_mm(x, columns, None, chosen, ordered)?),
-            Self::Packed { rows: Matrix::Packed { packed, scales, biases, how }, .. } => {
-                let (size, bits) = (how.group_size, how.bits);
-                let rows = (packed, scales, biases);
-                Ok(ops::gather_qmm(
-                    x, rows.0, rows.1, rows.2, None, chosen, true, size, bits, ordered,
-                )?)
-            }
-            Self::Packed { .. } => Err(mistaken()),
+            Self::Packed { rows, .. } => rows.chosen_products(x, chosen, ordered),
         }
     }
 
@@ -284,15 +267,4 @@ impl Linear {
         arrays.extend(bias);
         arrays
     }
-}
-
-fn packed_product(x: &Array, rows: &Matrix) -> Result<Array> {
-    let Matrix::Packed { packed, scales, biases, how } = rows else {
-        return Err(mistaken());
-    };
-    Ok(ops::quantized_matmul(x, packed, scales, biases, true, how.group_size, how.bits)?)
-}
-
-fn mistaken() -> EngineError {
-    EngineError::Mlx("a dense matrix was taken for a packed one".to_owned())
 }

@@ -14,6 +14,39 @@ const GROUP_SIZES: [i32; 3] = [32, 64, 128];
 /// Both in words.
 const SUPPORTED: &str = "2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128";
 
+/// The modes by name.
+const MODES: [(&str, Mode); 4] = [
+    ("affine", Mode::Affine),
+    ("mxfp4", Mode::Mxfp4),
+    ("mxfp8", Mode::Mxfp8),
+    ("nvfp4", Mode::Nvfp4),
+];
+
+/// What packed numbers stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Whole numbers times a scale, plus a bias.
+    Affine,
+    /// Floats of 4 bits times a power of 2.
+    Mxfp4,
+    /// Floats of 8 bits times a power of 2.
+    Mxfp8,
+    /// Floats of 4 bits times a float of 8 bits.
+    Nvfp4,
+}
+
+impl Mode {
+    /// The only bits and group size of a mode that leaves no choice.
+    const fn fixed(self) -> Option<(i32, i32)> {
+        match self {
+            Self::Affine => None,
+            Self::Mxfp4 => Some((4, 32)),
+            Self::Mxfp8 => Some((8, 32)),
+            Self::Nvfp4 => Some((4, 16)),
+        }
+    }
+}
+
 /// How a weight is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quantisation {
@@ -21,20 +54,25 @@ pub(crate) struct Quantisation {
     pub(crate) group_size: i32,
     /// Bits per weight.
     pub(crate) bits: i32,
+    pub(crate) mode: Mode,
 }
 
 impl Quantisation {
-    /// How a matrix of so many columns is quantised when its rows have so many words of 32 bits and so many scales; `None`
-    /// when no way that MLX knows makes such rows.
-    pub(crate) fn seen(columns: i32, words: i32, scales: i32) -> Option<Self> {
-        let found = |bits: i32, group_size: i32| {
-            columns % group_size == 0
-                && columns / group_size == scales
-                && i64::from(columns) * i64::from(bits) == i64::from(words) * 32
-        };
-        BITS.into_iter()
-            .flat_map(|bits| GROUP_SIZES.map(|group_size| Self { group_size, bits }))
-            .find(|how| found(how.bits, how.group_size))
+    /// How a matrix of so many columns is quantised when its rows have so many words of 32 bits and so many scales, which are
+    /// `small_floats` or not; `None` when no way that MLX knows makes such rows.
+    pub(crate) fn seen(columns: i32, words: i32, scales: i32, small_floats: bool) -> Option<Self> {
+        let affine = BITS.into_iter().flat_map(|bits| {
+            GROUP_SIZES.map(|group_size| Self { group_size, bits, mode: Mode::Affine })
+        });
+        let others = MODES.into_iter().filter_map(|(_, mode)| {
+            mode.fixed().map(|(bits, group_size)| Self { group_size, bits, mode })
+        });
+        affine.chain(others).find(|how| {
+            (how.mode != Mode::Affine) == small_floats
+                && columns % how.group_size == 0
+                && columns / how.group_size == scales
+                && i64::from(columns) * i64::from(how.bits) == i64::from(words) * 32
+        })
     }
 }
 
@@ -56,7 +94,9 @@ impl Quantisations {
         let Some(raw) = raw else { return Ok(Self::default()) };
         if let Some(method) = raw.get("quant_method") {
             let what = format!("quantisation method {method}");
-            return Err(fields.unsupported(what, "affine, as mlx_lm writes it"));
+            return Err(
+                fields.unsupported(what, "affine, mxfp4, mxfp8, nvfp4, as mlx_lm writes them")
+            );
         }
         let mut read = Self { default: Some(one("quantization", &raw)?), named: HashMap::new() };
         for (path, value) in raw.all() {
@@ -86,13 +126,23 @@ impl Quantisations {
 }
 
 fn one(path: &str, fields: &Fields) -> Result<Quantisation> {
-    if let Some(mode) = fields.get("mode").filter(|mode| **mode != "affine") {
-        return Err(fields.unsupported(format!("quantisation mode {mode} at {path}"), "affine"));
-    }
+    let name = fields.get("mode").map_or(Some("affine"), Value::as_str);
+    let Some((name, mode)) = MODES.into_iter().find(|(mode, _)| Some(*mode) == name) else {
+        let name = fields.get("mode").map(ToString::to_string).unwrap_or_default();
+        let what = format!("quantisation mode {name} at {path}");
+        return Err(fields.unsupported(what, "affine, mxfp4, mxfp8, nvfp4"));
+    };
     let (group_size, bits) = (fields.int("group_size")?, fields.int("bits")?);
-    if !BITS.contains(&bits) || !GROUP_SIZES.contains(&group_size) {
-        let what = format!("{bits} bits in groups of {group_size} at {path}");
-        return Err(fields.unsupported(what, SUPPORTED));
+    let (right, supported) = match mode.fixed() {
+        None => (BITS.contains(&bits) && GROUP_SIZES.contains(&group_size), SUPPORTED),
+        Some(fixed) => (
+            (bits, group_size) == fixed,
+            "4 bits in groups of 32 in mxfp4, 8 in 32 in mxfp8, 4 in 16 in nvfp4",
+        ),
+    };
+    if !right {
+        let what = format!("{bits} bits in groups of {group_size} in the mode {name} at {path}");
+        return Err(fields.unsupported(what, supported));
     }
-    Ok(Quantisation { group_size, bits })
+    Ok(Quantisation { group_size, bits, mode })
 }

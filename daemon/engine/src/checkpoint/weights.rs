@@ -90,6 +90,11 @@ impl Weights {
             .map_err(|_| self.wrong(tensor, format!("its shape {:?} is too large", info.shape)))
     }
 
+    /// Whether the tensor's elements are single bytes.
+    pub(crate) fn is_of_bytes(&self, tensor: &str) -> Result<bool> {
+        Ok(self.find(tensor)?.2.dtype == StoredDtype::U8)
+    }
+
     /// The tensor, which must have this shape.
     pub(crate) fn take(&self, tensor: &str, shape: &[i32]) -> Result<Array> {
         let (file, data, info) = self.find(tensor)?;
@@ -132,6 +137,7 @@ fn dtype(stored: StoredDtype) -> Option<(Dtype, i32)> {
         StoredDtype::F16 => Some((Dtype::Float16, 2)),
         StoredDtype::BF16 => Some((Dtype::Bfloat16, 2)),
         StoredDtype::U32 => Some((Dtype::Uint32, 4)),
+        StoredDtype::U8 => Some((Dtype::Uint8, 1)),
         _ => None,
     }
 }

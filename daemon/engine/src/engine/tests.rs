@@ -127,6 +127,14 @@ fn damaged_checkpoints_are_refused_by_name() {
         (spoil("target/tokenizer.json", "ByteLevel", "Fuse"), ["byte-level", "ByteLevel"]),
         (spoil("draft/tokenizer.json", "\"a\":0", "\"ä\":0"), ["token 0", "draft"]),
         (spoil("target/config.json", "qwen2", "gpt2"), ["`gpt2`", "qwen2"]),
+        (
+            spoil("target/config.json", "qwen2", "llama"),
+            ["model.layers.0.self_attn.k_proj.bias", "no such weight"],
+        ),
+        (
+            spoil("target/config.json", "qwen2", "qwen3"),
+            ["model.layers.0.self_attn.q_norm.weight", "missing"],
+        ),
     ] {
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     }

@@ -100,6 +100,10 @@ CASES = {
     "affine_6": {"bits": 6, "group_size": 32},
     "affine_8": {"bits": 8, "group_size": 128},
     "mixed": {"bits": 4, "mixed": True},
+    "mixed_without_a_word": {"bits": 4, "mixed": True, "unnamed": True},
+    "mxfp4": {"bits": 4, "group_size": 32, "mode": "mxfp4"},
+    "mxfp8_tied_bf16": {"bits": 8, "group_size": 32, "mode": "mxfp8", "dtype": mx.bfloat16, "config": {"tie_word_embeddings": True}},
+    "nvfp4": {"bits": 4, "group_size": 16, "mode": "nvfp4"},
     "sharded": {"shards": 3},
     "rope_traditional": {"config": {"rope_traditional": True}},
     "rope_linear": {"config": {"rope_scaling": {"type": "linear", "factor": 4.0}}},
@@ -136,6 +140,14 @@ CASES = {
         "bits": 6,
         "config": {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
     },
+    # A power of 2, because mlx_lm unpacks the embedding to 16 bits and multiplies there.
+    "granite_mxfp4": {
+        "base": GRANITE,
+        "bits": 4,
+        "group_size": 32,
+        "mode": "mxfp4",
+        "config": {"embedding_multiplier": 0.5},
+    },
     "gemma3": {"base": GEMMA3},
     "gemma3_affine_4_linear": {"base": GEMMA3, "bits": 4, "config": {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}},
     "gemma3_with_pictures": {
@@ -149,6 +161,7 @@ CASES = {
         "config": {"mlp_only_layers": [0], "norm_topk_prob": False, "tie_word_embeddings": True},
     },
     "moe_affine_4_router_8": {"base": QWEN3_MOE, "bits": 4, "recipe": True},
+    "moe_mxfp4": {"base": QWEN3_MOE, "bits": 4, "group_size": 32, "mode": "mxfp4"},
     "moe_experts_one_by_one": {"base": QWEN3_MOE, "one_by_one": True},
 }
 
@@ -195,7 +208,11 @@ def save(folder, model, config, case):
                 return {"group_size": 32, "bits": 8}
             return "v_proj" not in path
 
-        model, config = quantize_model(model, config, case.get("group_size", 64), case["bits"], quant_predicate=predicate)
+        how = (case.get("group_size", 64), case["bits"], case.get("mode", "affine"))
+        model, config = quantize_model(model, config, *how, quant_predicate=predicate)
+        if case.get("unnamed"):
+            words = ("group_size", "bits", "mode")
+            config["quantization"] = {word: config["quantization"][word] for word in words}
     weights = dict(tree_flatten(model.parameters()))
     if case.get("one_by_one"):
         weights = one_by_one(weights)

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::checkpoint::quantisation::Mode;
 use crate::error::EngineError;
 use crate::model::rope::Scaling;
 
@@ -108,8 +109,11 @@ fn modules_may_be_quantised_differently_or_not_at_all() {
         "lm_head": {"group_size": 32, "bits": 8}, "model.embed_tokens": false,
     }}))
     .unwrap();
-    let eight = Some(Quantisation { group_size: 32, bits: 8 });
-    assert_eq!(config.quantisation("a"), Some(Quantisation { group_size: 64, bits: 4 }));
+    let eight = Some(Quantisation { group_size: 32, bits: 8, mode: Mode::Affine });
+    assert_eq!(
+        config.quantisation("a"),
+        Some(Quantisation { group_size: 64, bits: 4, mode: Mode::Affine })
+    );
     assert_eq!(
         (config.quantisation("lm_head"), config.quantisations.named("lm_head")),
         (eight, eight)
@@ -122,12 +126,19 @@ fn modules_may_be_quantised_differently_or_not_at_all() {
 fn a_quantisation_is_seen_in_the_shapes() {
     for bits in [2, 3, 4, 5, 6, 8] {
         for group_size in [32, 64, 128] {
-            let seen = Quantisation::seen(256, 256 * bits / 32, 256 / group_size);
-            assert_eq!(seen, Some(Quantisation { group_size, bits }));
+            let seen = Quantisation::seen(256, 256 * bits / 32, 256 / group_size, false);
+            assert_eq!(seen, Some(Quantisation { group_size, bits, mode: Mode::Affine }));
         }
     }
-    assert_eq!(Quantisation::seen(256, 7, 4), None);
-    assert_eq!(Quantisation::seen(256, 32, 0), None);
+    for (bits, group_size, mode) in
+        [(4, 32, Mode::Mxfp4), (8, 32, Mode::Mxfp8), (4, 16, Mode::Nvfp4)]
+    {
+        let seen = Quantisation::seen(256, 256 * bits / 32, 256 / group_size, true);
+        assert_eq!(seen, Some(Quantisation { group_size, bits, mode }));
+    }
+    assert_eq!(Quantisation::seen(256, 7, 4, false), None);
+    assert_eq!(Quantisation::seen(256, 32, 0, false), None);
+    assert_eq!(Quantisation::seen(256, 48, 8, true), None);
 }
 
 #[test]
@@ -144,8 +155,12 @@ fn what_is_not_done_is_refused_by_name() {
         (json!({"rope_scaling": {"type": "yarn"}}), ["factor", "missing"]),
         (json!({"partial_rotary_factor": 0.5}), ["partial_rotary_factor 0.5", "whole heads"]),
         (
-            json!({"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}),
-            ["mxfp4", "affine"],
+            json!({"quantization": {"group_size": 64, "bits": 4, "mode": "mxfp4"}}),
+            ["groups of 64 in the mode mxfp4", "4 bits in groups of 32"],
+        ),
+        (
+            json!({"quantization": {"group_size": 32, "bits": 2, "mode": "ternary"}}),
+            ["ternary", "affine, mxfp4"],
         ),
         (json!({"quantization_config": {"quant_method": "awq"}}), ["awq", "affine"]),
         (json!({"quantization": {"group_size": 16, "bits": 4}}), ["groups of 16", "32, 64"]),
