@@ -5,6 +5,7 @@
 //! [`infer`] → [`account`] → [`report`].
 
 pub mod account;
+pub mod cache;
 pub mod call;
 pub mod category;
 pub mod classify;

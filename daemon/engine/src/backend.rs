@@ -1,9 +1,11 @@
 //! The contract between the engine and everybody who asks it for text: requests in, events out. Validity, HTTP and runs are
 //! the callers' business; which machine does the work is the implementation's.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::speculation::Speculation;
 use dwell_probes::timeline::Timeline;
 use serde_json::{Map, Value};
@@ -96,6 +98,36 @@ pub struct ModelCard {
     pub drafted: bool,
 }
 
+/// What sets the longest conversation. Its text follows the number of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextLimit {
+    /// The model itself.
+    Model,
+    /// A setting.
+    Setting,
+    /// The memory for keys and values.
+    Memory {
+        /// Bytes that it may take.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for ContextLimit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model => Ok(()),
+            Self::Setting => out.write_str(" (as set)"),
+            Self::Memory { bytes } => {
+                write!(
+                    out,
+                    " (what {:.1} MiB of memory for the KV cache hold)",
+                    *bytes as f64 / f64::from(1 << 20)
+                )
+            }
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -109,13 +141,15 @@ pub enum SubmitError {
     },
     /// The prompt leaves no room for an answer.
     #[error(
-        "the prompt has {prompt_tokens} tokens, but the model's context length is {context_tokens}; shorten the messages"
+        "the prompt has {prompt_tokens} tokens, but the model's context length is {context_tokens}{limit}; shorten the messages"
     )]
     TooLong {
         /// Tokens in the rendered prompt.
         prompt_tokens: u32,
         /// The longest conversation in tokens.
         context_tokens: u32,
+        /// What sets that.
+        limit: ContextLimit,
     },
     /// The conversation cannot be rendered or a value is out of range.
     #[error("{message}")]
@@ -202,6 +236,8 @@ pub struct Outcome {
     pub prompt_tokens: u32,
     /// Prompt tokens found in the KV cache.
     pub cached_tokens: u32,
+    /// What the cache could not give.
+    pub cache: CacheUse,
     /// Tokens generated, those of an undelivered stop string included.
     pub output_tokens: u32,
     /// Where the time went.

@@ -1,6 +1,7 @@
 //! One call from its prompt to its end: prompt processing, then tokens one by one or in rounds, and the account of both.
 //! Everything here runs on the engine's thread.
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
 use dwell_probes::speculation::Speculation;
 use dwell_probes::time::Stamp;
@@ -15,6 +16,7 @@ use crate::logprob::{Scored, Scores};
 use crate::model::Rows;
 use crate::reply::Reply;
 use crate::sampler::{Sampler, Written};
+use crate::segments::Segments;
 
 /// Prompt tokens that are run at once. Cancellation is noticed in between.
 const CHUNK: usize = 512;
@@ -35,7 +37,10 @@ pub(crate) struct Call {
     pub(crate) timeline: Timeline,
     pub(crate) reply: Reply,
     pub(crate) produced: usize,
+    /// The parts of the request; gone once the cache has them.
+    pub(crate) segments: Segments,
     pub(crate) cached: usize,
+    pub(crate) cache: CacheUse,
     pub(crate) speculation: Option<Speculation>,
 }
 
@@ -46,7 +51,10 @@ impl Call {
         conversation: &mut Conversation,
     ) -> Result<Option<Tokens>> {
         let prompt = &self.prompt;
-        self.cached = self.timeline.time(Phase::CacheLookup, || conversation.begin(prompt));
+        let segments = std::mem::take(&mut self.segments);
+        let found =
+            self.timeline.time(Phase::CacheLookup, || conversation.begin(prompt, segments))?;
+        (self.cached, self.cache) = (found.cached, found.cache);
         let Conversation { target, .. } = conversation;
         let last = loop {
             if self.reply.is_cancelled() {

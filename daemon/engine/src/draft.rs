@@ -9,8 +9,8 @@ use crate::call::logits;
 use crate::conversation::{Side, ids};
 use crate::error::Result;
 use crate::lookup::{Lookup, SHORTEST};
-use crate::pace::Offer;
 use crate::model::Rows;
+use crate::pace::Offer;
 use crate::sampler::{Draw, Sampler, Written};
 
 /// The most tokens that are proposed at once.

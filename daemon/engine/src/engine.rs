@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
@@ -12,7 +13,7 @@ use dwell_probes::timeline::Timeline;
 use crate::admission::Admission;
 use crate::answer::Answer;
 use crate::backend::{
-    Backend, Cancel, Generation, ModelCard, Prompt, Request, Sampling, SubmitError,
+    Backend, Cancel, ContextLimit, Generation, ModelCard, Prompt, Request, Sampling, SubmitError,
 };
 use crate::call::Call;
 use crate::checkpoint::Source;
@@ -20,9 +21,10 @@ use crate::checkpoint::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::reply::Reply;
 use crate::sampler::Sampler;
+use crate::segments::Segments;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-use crate::worker::{self, Job, Setup};
+use crate::worker::{self, Job, Loaded, Setup};
 
 /// Which models to serve, and how.
 #[derive(Clone, Debug)]
@@ -40,6 +42,11 @@ pub struct EngineConfig {
     pub queue: usize,
     /// The most new tokens where the request does not say.
     pub max_tokens: u32,
+    /// The longest conversation in tokens; `None` leaves it to the model. Never more than the model and `kv_bytes` allow.
+    pub context: Option<u32>,
+    /// Memory for the keys and values of all conversations, in bytes; `None` takes a share of what is free once the models
+    /// are loaded.
+    pub kv_bytes: Option<u64>,
     /// On CPUs: hold quantised weights as 32-bit ones, which is faster and takes up to eight times the memory. `None` does so
     /// when they fit.
     pub unpack: Option<bool>,
@@ -55,6 +62,8 @@ impl EngineConfig {
             draft_tokens: 8,
             queue: 16,
             max_tokens: 1024,
+            context: None,
+            kv_bytes: None,
             unpack: None,
         }
     }
@@ -63,9 +72,13 @@ impl EngineConfig {
 /// The most tokens that a request may have drafted in a round.
 pub const MAX_DRAFT_TOKENS: u32 = 16;
 
+/// The token by which models begin to think, where they have one.
+const THINKS: &str = "<think>";
+
 /// Models on MLX, served one request at a time on a thread of their own.
 pub struct Engine {
     card: ModelCard,
+    context_limit: ContextLimit,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     draft_tokens: u32,
@@ -90,11 +103,8 @@ impl Engine {
             shared_vocab = shared_vocab.min(draft.vocab_size);
             fits(&config.target, &tokenizer, source, &draft)?;
         }
-        let card = ModelCard {
-            id: config.model.unwrap_or_else(|| config.target.name()),
-            context_tokens: target.context_tokens,
-            drafted: config.draft.is_some(),
-        };
+        let id = config.model.unwrap_or_else(|| config.target.name());
+        let drafted = config.draft.is_some();
         let draft_tokens = config.draft_tokens.min(MAX_DRAFT_TOKENS);
         let template = ChatTemplate::open(&config.target)?;
         let setup = Setup {
@@ -103,6 +113,8 @@ impl Engine {
             draft_tokens: draft_tokens as usize,
             unpack: config.unpack,
             shared_vocab,
+            thinks: tokenizer.id(THINKS),
+            kv_bytes: config.kv_bytes,
         };
         let (jobs, inbox) = mpsc::channel();
         let (ready, loaded) = mpsc::sync_channel(1);
@@ -113,9 +125,12 @@ impl Engine {
             .spawn(move || worker::run(&setup, &ready, &inbox, &closed))
             .map_err(|error| EngineError::Thread(error.to_string()))?;
         let ended = |_| EngineError::Thread("it ended while loading the models".to_owned());
-        loaded.recv().map_err(ended)??;
+        let loaded = loaded.recv().map_err(ended)??;
+        let (context_tokens, context_limit) =
+            context(target.context_tokens, config.context, loaded);
         Ok(Self {
-            card,
+            card: ModelCard { id, context_tokens, drafted },
+            context_limit,
             tokenizer: Arc::new(tokenizer),
             template,
             draft_tokens,
@@ -159,6 +174,7 @@ impl Engine {
             return Err(SubmitError::TooLong {
                 prompt_tokens: u32::try_from(prompt).unwrap_or(u32::MAX),
                 context_tokens: self.card.context_tokens,
+                limit: self.context_limit,
             });
         }
         match request.max_tokens {
@@ -195,6 +211,7 @@ impl Backend for Engine {
         let ticket = self.admission.enter()?;
         let (_, prompt) = self.render(&request.prompt, &mut timeline)?;
         let max_tokens = self.limit(&request, prompt.len())?;
+        let segments = timeline.time(Phase::CacheLookup, || Segments::of(&request.prompt));
         let tools = matches!(&request.prompt, Prompt::Chat { tools, .. } if !tools.is_empty());
         // Likelihood, text and calls of every token, and what was held back.
         let (reply, generation) = Reply::open(3 * max_tokens + 16, ticket);
@@ -211,7 +228,9 @@ impl Backend for Engine {
             timeline,
             reply,
             produced: 0,
+            segments,
             cached: 0,
+            cache: CacheUse::default(),
             speculation: None,
         };
         jobs.send(Job { call, submitted: Stamp::now() }).map_err(|_| stopped())?;
@@ -235,6 +254,17 @@ impl Drop for Engine {
             let _ = thread.join();
         }
     }
+}
+
+/// The longest conversation in tokens, and what sets that.
+fn context(model: u32, setting: Option<u32>, loaded: Loaded) -> (u32, ContextLimit) {
+    let memory = u32::try_from(loaded.longest).unwrap_or(u32::MAX);
+    let memory = (memory, ContextLimit::Memory { bytes: loaded.kv_bytes });
+    let setting = setting.map(|tokens| (tokens, ContextLimit::Setting));
+    // The first of equals is told.
+    let limits = [Some((model, ContextLimit::Model)), setting, Some(memory)];
+    let least = limits.into_iter().flatten().min_by_key(|(tokens, _)| *tokens);
+    least.unwrap_or((model, ContextLimit::Model))
 }
 
 fn parts(source: &Source) -> Result<ModelConfig> {

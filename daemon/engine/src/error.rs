@@ -53,6 +53,18 @@ pub enum EngineError {
         /// What differs.
         problem: String,
     },
+    /// No conversation fits into the memory for keys and values.
+    #[error(
+        "{allowed} bytes of memory for the KV cache hold {tokens} tokens; allow at least {least}, or use a smaller model"
+    )]
+    Memory {
+        /// Bytes that the cache may take.
+        allowed: u64,
+        /// The longest conversation that fits, in tokens.
+        tokens: u64,
+        /// Bytes that hold a short conversation.
+        least: u64,
+    },
     /// MLX reported an error.
     #[error("mlx: {0}")]
     Mlx(String),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
 use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_probes::time::Stamp;
@@ -13,7 +14,8 @@ use dwell_probes::timeline::{Entry, Round, Timeline, Timing};
 
 use crate::admission::Admission;
 use crate::backend::{
-    Backend, Event, Finish, Generation, ModelCard, Outcome, Request, SubmitError, ToolCall,
+    Backend, ContextLimit, Event, Finish, Generation, ModelCard, Outcome, Request, SubmitError,
+    ToolCall,
 };
 use crate::reply::Reply;
 
@@ -64,6 +66,8 @@ pub struct Script {
     pub prompt_tokens: u32,
     /// Prompt tokens said to have been in the KV cache.
     pub cached_tokens: u32,
+    /// What the cache is said not to have given.
+    pub cache: CacheUse,
     /// Tokens said to have been generated; after a cancellation, one for each piece that was sent.
     pub output_tokens: u32,
     /// Phases and their durations in nanoseconds, laid end to end from the moment at which the work begins. They are claims:
@@ -80,6 +84,7 @@ impl Default for Script {
             finish: Ok(Finish::Stop),
             prompt_tokens: 1,
             cached_tokens: 0,
+            cache: CacheUse::default(),
             output_tokens: 0,
             phases: Vec::new(),
             rounds: Vec::new(),
@@ -237,6 +242,7 @@ impl Backend for Fake {
             return Err(SubmitError::TooLong {
                 prompt_tokens: script.prompt_tokens,
                 context_tokens: card.context_tokens,
+                limit: ContextLimit::Model,
             });
         }
         let ticket = self.admission.enter()?;
@@ -284,6 +290,7 @@ fn serve(job: Job) {
         finish: if cancelled { Ok(Finish::Cancelled) } else { script.finish },
         prompt_tokens: script.prompt_tokens,
         cached_tokens: script.cached_tokens,
+        cache: script.cache,
         output_tokens: if cancelled { sent } else { script.output_tokens },
         timeline,
         speculation,

@@ -35,9 +35,13 @@ mod memory;
 mod model;
 #[cfg(feature = "mlx")]
 mod pace;
+#[cfg(feature = "mlx")]
+mod prefix;
 mod reply;
 #[cfg(feature = "mlx")]
 mod sampler;
+#[cfg(feature = "mlx")]
+mod segments;
 #[cfg(feature = "mlx")]
 mod speculate;
 #[cfg(feature = "mlx")]

@@ -1,6 +1,7 @@
 //! The worker's end of a request: sends events, notices that nobody listens any more, and sees to it that exactly one
 //! `Done` is the last of them.
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::timeline::Timeline;
 use tokio::sync::mpsc;
 
@@ -73,6 +74,7 @@ impl Drop for Reply {
                 finish: Err("the engine gave the request up".to_owned()),
                 prompt_tokens: 0,
                 cached_tokens: 0,
+                cache: CacheUse::default(),
                 output_tokens: 0,
                 timeline: Timeline::default(),
                 speculation: None,

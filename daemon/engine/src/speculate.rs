@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::gain::Gain;
 use crate::logprob::Scores;
 use crate::lookup::Lookup;
-use crate::pace::{Choice, Offer, Pace};
 use crate::model::Rows;
+use crate::pace::{Choice, Offer, Pace};
 
 /// Rounds at the beginning of a call in which drafting is timed by a barrier.
 const TIMED_FIRST: u64 = 2;

@@ -61,6 +61,11 @@ impl Tokenizer {
         usize::try_from(token).ok().and_then(|id| self.bytes.get(id)).map_or(&[], |bytes| bytes)
     }
 
+    /// The id of a token by its text, when it is one.
+    pub(crate) fn id(&self, text: &str) -> Option<u32> {
+        self.vocabulary.token_to_id(text)
+    }
+
     /// Ids that the vocabulary has.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()

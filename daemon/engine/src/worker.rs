@@ -8,6 +8,7 @@ use std::sync::mpsc;
 
 use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
 use mlx_rs::{DeviceType, Stream, transforms, with_stream};
 
 use crate::backend::{Finish, Outcome};
@@ -28,6 +29,9 @@ const WARM_UP_PROMPT: usize = 128;
 /// Passes by which the cost of a number of rows is measured.
 const WARM_UP_PASSES: usize = 5;
 
+/// A memory that holds less than this many tokens is of no use.
+const SHORTEST_CONTEXT: u64 = 64;
+
 /// A call and when it was submitted.
 pub(crate) struct Job {
     pub(crate) call: Call,
@@ -44,12 +48,25 @@ pub(crate) struct Setup {
     pub(crate) unpack: Option<bool>,
     /// Ids that both vocabularies have.
     pub(crate) shared_vocab: i32,
+    /// The token that begins the target's thinking, when it has one.
+    pub(crate) thinks: Option<u32>,
+    /// See [`crate::EngineConfig::kv_bytes`].
+    pub(crate) kv_bytes: Option<u64>,
+}
+
+/// What there is to know once the models are loaded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loaded {
+    /// Memory for keys and values, in bytes.
+    pub(crate) kv_bytes: u64,
+    /// The longest conversation that this memory holds, in tokens.
+    pub(crate) longest: u64,
 }
 
 /// Loads the models, says so through `ready`, and serves until every sender is gone.
 pub(crate) fn run(
     setup: &Setup,
-    ready: &mpsc::SyncSender<Result<()>>,
+    ready: &mpsc::SyncSender<Result<Loaded>>,
     jobs: &mpsc::Receiver<Job>,
     closing: &Arc<AtomicBool>,
 ) {
@@ -67,8 +84,8 @@ pub(crate) fn run(
         Err(error) => {
             let _ = ready.send(Err(error));
         }
-        Ok((mut conversation, pace)) => {
-            let _ = ready.send(Ok(()));
+        Ok((mut conversation, pace, loaded)) => {
+            let _ = ready.send(Ok(loaded));
             let mut known = Known::new(pace);
             while let Ok(job) = jobs.recv() {
                 if closing.load(Ordering::Relaxed) {
@@ -80,17 +97,27 @@ pub(crate) fn run(
     });
 }
 
-fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace)> {
+fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
     let target = model(&setup.target, setup, device)?;
     let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
     if device == Device::Cpu {
         threads::suit(target.largest_matrix());
     }
-    let mut conversation = Conversation::new(target, draft);
+    let mut conversation = Conversation::new(target, draft, setup.thinks);
     let pace = warm_up(&mut conversation, setup.draft_tokens)?;
+    let free = memory::free_bytes(device)?;
+    let kv_bytes = setup.kv_bytes.unwrap_or_else(|| memory::usual_kv_bytes(free));
+    let longest = conversation.longest_within(kv_bytes);
+    if longest < SHORTEST_CONTEXT {
+        let least = conversation.step_bytes();
+        return Err(EngineError::Memory { allowed: kv_bytes, tokens: longest, least });
+    }
     conversation.reset();
     mlx_rs::memory::clear_cache()?;
-    Ok((conversation, pace))
+    memory::limit(device, kv_bytes, free)?;
+    conversation.set_budget(kv_bytes);
+    tracing::info!(kv_mib = kv_bytes >> 20, tokens = longest, "memory for the KV cache");
+    Ok((conversation, pace, Loaded { kv_bytes, longest }))
 }
 
 fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
@@ -156,14 +183,17 @@ fn serve(job: Job, conversation: &mut Conversation, known: &mut Known) {
         Ok(_) => conversation.settle(),
         Err(error) => {
             tracing::error!(%error, "a call failed");
-            conversation.reset();
+            conversation.abandon();
         }
     }
-    let Call { reply, timeline, speculation, .. } = call;
+    let Call { reply, timeline, speculation, mut cache, .. } = call;
+    cache.price(prefill_ns(&timeline), (call.prompt.len() - call.cached) as u64);
+    (cache.kv_bytes, cache.held_bytes) = (conversation.bytes(), conversation.held_bytes());
     reply.finish(Outcome {
         finish: finish.map_err(|error| error.to_string()),
         prompt_tokens: count(call.prompt.len()),
         cached_tokens: count(call.cached),
+        cache,
         output_tokens: count(call.produced),
         timeline,
         speculation,
@@ -180,6 +210,13 @@ fn answer(call: &mut Call, conversation: &mut Conversation, known: &mut Known) -
     }
     // Only the answer's end ends it.
     Ok(call.decode(conversation, |_, _| true)?.unwrap_or(Finish::Length))
+}
+
+/// What running the prompt took both models.
+fn prefill_ns(timeline: &Timeline) -> u64 {
+    let runs = timeline.entries().iter();
+    let runs = runs.filter(|entry| matches!(entry.phase, Phase::Prefill | Phase::DraftPrefill));
+    runs.map(|entry| entry.end.since(entry.start)).sum()
 }
 
 fn count(tokens: usize) -> u32 {

@@ -12,9 +12,10 @@ use crate::body::{self, Unread};
 pub(super) fn refused(error: SubmitError) -> Error {
     match error {
         SubmitError::UnknownModel { model, available } => Error::UnknownModel { model, available },
-        SubmitError::TooLong { prompt_tokens, context_tokens } => Error::TooLong {
+        SubmitError::TooLong { prompt_tokens, context_tokens, limit } => Error::TooLong {
             prompt_tokens: prompt_tokens.into(),
             context_tokens: context_tokens.into(),
+            limit: limit.to_string(),
         },
         SubmitError::Invalid { param, message } => {
             Error::invalid(param.unwrap_or_default(), message)

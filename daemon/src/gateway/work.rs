@@ -41,6 +41,7 @@ fn total(timeline: &Timeline, counts: impl Fn(&Entry) -> bool) -> u64 {
 #[cfg(test)]
 mod tests {
     use dwell_engine::backend::Finish;
+    use dwell_probes::cache::CacheUse;
     use dwell_probes::speculation::{DraftSource, Speculation};
     use dwell_probes::timeline::{Round, Timing};
 
@@ -51,6 +52,7 @@ mod tests {
             finish: Ok(Finish::Stop),
             prompt_tokens: 30,
             cached_tokens: 10,
+            cache: CacheUse::default(),
             output_tokens: 7,
             timeline,
             speculation,

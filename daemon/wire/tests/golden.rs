@@ -111,7 +111,7 @@ fn the_other_errors_have_openais_form() {
     let text = str::to_owned;
     let errors = [
         Error::UnknownModel { model: text("x"), available: text("a, b") },
-        Error::TooLong { prompt_tokens: 9000, context_tokens: 8192 },
+        Error::TooLong { prompt_tokens: 9000, context_tokens: 8192, limit: String::new() },
         Error::BodyTooLarge { limit_bytes: 1024 },
         Error::Busy { waiting: 16, retry_after_s: 3 },
         Error::Unauthorized,

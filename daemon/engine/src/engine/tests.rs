@@ -78,6 +78,37 @@ fn requests_are_answered_or_refused_with_a_reason() {
 }
 
 #[test]
+fn a_setting_or_the_memory_bounds_the_context() {
+    let folder = Folder::with_pair(16);
+    let engine = Engine::load(EngineConfig { context: Some(100), ..config(&folder) }).unwrap();
+    assert_eq!(engine.models()[0].context_tokens, 100);
+    let message = refusal(&engine, request(&"a".repeat(100)));
+    assert!(message.contains("100 tokens") && message.contains("100 (as set)"), "{message}");
+    drop(engine);
+    // 256 positions of two models of two layers, two heads and eight numbers, each a key and a value of four bytes.
+    let step = 256 * 2 * 2 * 2 * 8 * 2 * 4;
+    let with =
+        |kv_bytes| Engine::load(EngineConfig { kv_bytes: Some(kv_bytes), ..config(&folder) });
+    let engine = with(step).unwrap();
+    assert_eq!(engine.models()[0].context_tokens, 255);
+    let message = refusal(&engine, request(&"a".repeat(300)));
+    assert!(message.contains("300 tokens") && message.contains("255 (what 0.1 MiB"), "{message}");
+    // All that is admitted fits.
+    let asked = Request { max_tokens: Some(300), ..request(&"a".repeat(200)) };
+    let mut call = engine.submit(asked, Timeline::new()).unwrap();
+    let outcome = loop {
+        if let Event::Done(outcome) = call.events.blocking_recv().unwrap() {
+            break outcome;
+        }
+    };
+    assert_eq!((outcome.finish, outcome.output_tokens), (Ok(Finish::Length), 55));
+    assert_eq!(outcome.cache.kv_bytes, step);
+    let message = with(step - 1).err().unwrap().to_string();
+    assert!(message.contains(&format!("allow at least {step}")), "{message}");
+    assert_eq!(with(u64::MAX).unwrap().models()[0].context_tokens, 512, "the model's own");
+}
+
+#[test]
 fn an_answer_that_would_leave_the_context_ends_at_it() {
     let folder = Folder::with_pair(12);
     let engine = Engine::load(config(&folder)).unwrap();

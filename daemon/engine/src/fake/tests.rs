@@ -118,7 +118,7 @@ fn unknown_models_and_long_prompts_are_refused_without_a_trace() {
     ));
     assert!(matches!(
         fake.submit(request(), Timeline::new()),
-        Err(SubmitError::TooLong { prompt_tokens: 5000, context_tokens: 4096 })
+        Err(SubmitError::TooLong { prompt_tokens: 5000, context_tokens: 4096, .. })
     ));
     assert!(fake.requests().is_empty());
 }

@@ -1,8 +1,11 @@
 //! After every way out of a call the caches hold what a fresh run over the confirmed tokens would, and the answer does not
 //! depend on drafting.
 
+mod turns;
+
 use std::thread;
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
 use dwell_probes::speculation::DraftSource;
 use dwell_probes::timeline::Timeline;
@@ -13,12 +16,14 @@ use crate::answer::Answer;
 use crate::backend::{Event, Generation, Sampling, TokenLogprob};
 use crate::reply::Reply;
 use crate::sampler::Sampler;
+use crate::segments::Segments;
 use crate::tokenizer::Tokenizer;
 use crate::toy::{Folder, Random, VOCAB, character};
 
 struct Bench {
     folder: Folder,
     tokenizer: Arc<Tokenizer>,
+    kv_bytes: Option<u64>,
 }
 
 /// What one call is asked for.
@@ -33,6 +38,7 @@ struct Asked {
     sampling: Sampling,
     /// The caller leaves after so many events.
     patience: usize,
+    segments: Segments,
 }
 
 impl Asked {
@@ -46,6 +52,7 @@ impl Asked {
             stops: Vec::new(),
             sampling: Sampling::GREEDY,
             patience: usize::MAX,
+            segments: Segments::default(),
         }
     }
 }
@@ -54,26 +61,40 @@ impl Bench {
     fn new(seed: u64) -> Self {
         let folder = Folder::with_pair(seed);
         let tokenizer = Arc::new(Tokenizer::open(&folder.source("target"), &[]).unwrap());
-        Self { folder, tokenizer }
+        Self { folder, tokenizer, kv_bytes: None }
     }
 
     /// Runs `work` on a thread's own stream, with the models loaded.
     fn run<T>(&self, work: impl FnOnce(&mut Conversation) -> T) -> T {
+        self.run_with(Some("draft"), |conversation, _| work(conversation))
+    }
+
+    /// The same, with a second one to compare with.
+    fn run_beside<T>(&self, work: impl FnOnce(&mut Conversation, &mut Conversation) -> T) -> T {
         self.run_with(Some("draft"), work)
     }
 
-    fn run_with<T>(&self, draft: Option<&str>, work: impl FnOnce(&mut Conversation) -> T) -> T {
+    fn run_with<T>(
+        &self,
+        draft: Option<&str>,
+        work: impl FnOnce(&mut Conversation, &mut Conversation) -> T,
+    ) -> T {
         let setup = Setup {
             target: self.folder.source("target"),
             draft: draft.map(|draft| self.folder.source(draft)),
             draft_tokens: 2,
             unpack: None,
             shared_vocab: i32::try_from(VOCAB).unwrap(),
+            thinks: None,
+            kv_bytes: self.kv_bytes,
         };
         let device = mlx_rs::Device::try_default().unwrap();
         let kind = device.get_type().unwrap();
         let kind = if matches!(kind, DeviceType::Gpu) { Device::Gpu } else { Device::Cpu };
-        with_stream(&Stream::new_with_device(&device), || work(&mut load(&setup, kind).unwrap().0))
+        with_stream(&Stream::new_with_device(&device), || {
+            let load = || load(&setup, kind).unwrap().0;
+            work(&mut load(), &mut load())
+        })
     }
 
     fn ask(&self, conversation: &mut Conversation, asked: &Asked) -> (String, Outcome) {
@@ -94,7 +115,9 @@ impl Bench {
             timeline: Timeline::new(),
             reply,
             produced: 0,
+            segments: asked.segments.clone(),
             cached: 0,
+            cache: CacheUse::default(),
             speculation: None,
         };
         let patience = asked.patience;
@@ -106,22 +129,44 @@ impl Bench {
 
     /// Both caches against fresh ones.
     fn check(conversation: &mut Conversation, what: &str) {
+        let held = State::of(conversation, what);
+        held.check(conversation, what);
+    }
+}
+
+/// What the caches at work hold, and the tokens that they should stand for.
+struct State {
+    tokens: Vec<u32>,
+    draft: usize,
+    contents: Vec<f32>,
+}
+
+impl State {
+    fn of(conversation: &Conversation, what: &str) -> Self {
         let tokens = conversation.tokens().to_vec();
         let known = tokens.len() - 1;
         assert_eq!(conversation.target.len(), known, "{what}");
         let draft = conversation.draft.as_ref().map_or(0, Side::len);
         assert!(draft <= known, "{what}");
-        let held = conversation.contents();
-        conversation.reset();
-        conversation.target.fill(&tokens[..known]).unwrap();
-        if draft > 0 {
-            conversation.draft.as_mut().unwrap().fill(&tokens[..draft]).unwrap();
+        Self { tokens, draft, contents: conversation.contents() }
+    }
+
+    /// Compares with fresh runs of the same tokens; forgets what `fresh` held.
+    fn check(&self, fresh: &mut Conversation, what: &str) {
+        fresh.reset();
+        let known = self.tokens.len() - 1;
+        if known > 0 {
+            fresh.target.fill(&self.tokens[..known]).unwrap();
         }
-        let fresh = conversation.contents();
-        assert_eq!(held.len(), fresh.len(), "{what}");
-        let largest = held.iter().zip(&fresh).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        if self.draft > 0 {
+            fresh.draft.as_mut().unwrap().fill(&self.tokens[..self.draft]).unwrap();
+        }
+        let expected = fresh.contents();
+        assert_eq!(self.contents.len(), expected.len(), "{what}");
+        let off = self.contents.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let largest = off.fold(0.0, f32::max);
         assert!(largest < 1e-3, "{what}: a cache is off by {largest}");
-        conversation.reset();
+        fresh.reset();
     }
 }
 
@@ -148,6 +193,12 @@ fn listen(mut generation: Generation, patience: usize) -> Heard {
         }
         events += 1;
     }
+}
+
+/// The tokens of an answer.
+fn tokens_of(text: &str) -> Vec<u32> {
+    let id = |c: char| (0..VOCAB).find(|id| character(*id) == c).unwrap();
+    text.chars().map(|c| u32::try_from(id(c)).unwrap()).collect()
 }
 
 fn prompt(random: &mut Random, len: usize) -> Vec<u32> {
@@ -239,8 +290,7 @@ fn a_conversation_goes_on_where_it_was() {
         let mut prompt = prompt(&mut random, 40);
         for drafted in [0, 3, 0, 2, 5] {
             let (text, _) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
-            let id = |c: char| (0..VOCAB).find(|id| character(*id) == c).unwrap();
-            prompt.extend(text.chars().map(|c| u32::try_from(id(c)).unwrap()));
+            prompt.extend(tokens_of(&text));
             let known = prompt.len() - 1;
             prompt.extend([3, 1, 4]);
             let (warm, outcome) = bench.ask(conversation, &Asked::new(&prompt, drafted, 12));
@@ -315,7 +365,7 @@ fn without_a_seed_the_caches_are_right_too() {
 #[test]
 fn what_was_written_before_is_drafted_without_a_model() {
     let bench = Bench::new(6);
-    bench.run_with(None, |conversation| {
+    bench.run_with(None, |conversation, _| {
         // A prompt that repeats itself, and a bias that makes the answer do the same.
         let mut prompt: Vec<u32> = (0..12).collect();
         prompt.extend_from_within(..);

@@ -44,13 +44,15 @@ pub enum Error {
     },
     /// The prompt leaves no room for an answer.
     #[error(
-        "this model's context length is {context_tokens} tokens, but the prompt has {prompt_tokens}; shorten the messages"
+        "this model's context length is {context_tokens} tokens{limit}, but the prompt has {prompt_tokens}; shorten the messages"
     )]
     TooLong {
         /// Tokens in the prompt.
         prompt_tokens: u64,
         /// The longest conversation in tokens.
         context_tokens: u64,
+        /// What sets that, as words behind the number; empty for the model itself.
+        limit: String,
     },
     /// The queue is full.
     #[error("the queue is full: {waiting} requests are waiting; try again in {retry_after_s} s")]
