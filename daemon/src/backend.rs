@@ -68,6 +68,8 @@ mod mlx {
         };
         let mut config = EngineConfig::new(target, draft);
         config.queue = settings.queue;
+        config.context = settings.context;
+        config.kv_bytes = settings.cache_memory;
         if let Some(draft_tokens) = settings.draft_tokens {
             config.draft_tokens = draft_tokens;
         }

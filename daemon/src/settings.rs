@@ -45,6 +45,12 @@ pub struct EngineArgs {
     /// Requests that may wait for the engine; one more is answered 429
     #[arg(long, env = "DWELL_QUEUE", value_name = "N", default_value_t = 16)]
     pub queue: usize,
+    /// The longest conversation in tokens; the model's own length where it is shorter
+    #[arg(long, env = "DWELL_CONTEXT", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// Memory for the KV caches of all conversations, such as 2G or 512M; half of what is free beside the model when not said
+    #[arg(long, env = "DWELL_CACHE_MEMORY", value_name = "SIZE", value_parser = bytes)]
+    pub cache_memory: Option<u64>,
 }
 
 /// Which model the engine runs.
@@ -79,6 +85,10 @@ pub struct Settings {
     pub draft_tokens: Option<u32>,
     /// Requests that may wait for the engine.
     pub queue: usize,
+    /// The longest conversation in tokens; `None` leaves it to the model.
+    pub context: Option<u32>,
+    /// Memory for KV caches in bytes; `None` leaves it to the engine.
+    pub cache_memory: Option<u64>,
     /// Whether phases are recorded; off only to measure what recording costs.
     pub tracing: bool,
 }
@@ -113,9 +123,27 @@ impl Settings {
             engine: choice,
             draft_tokens: engine.draft_tokens,
             queue: engine.queue,
+            context: engine.context,
+            cache_memory: engine.cache_memory,
             tracing: true,
         })
     }
+}
+
+/// A size in bytes: a number, and behind it perhaps K, M, G or T for powers of 1024, also written KiB, MB and the like.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err(format!("`{unit}` is no unit; use K, M, G or T, as in 512M")),
+    };
+    let number: u64 = number.parse().map_err(|_| "it must begin with a whole number".to_owned())?;
+    number.checked_mul(1 << (10 * power)).ok_or_else(|| "it is too large".to_owned())
 }
 
 /// A free port on the loopback address.
@@ -157,6 +185,18 @@ mod tests {
             settings("builtin", Some("none")).unwrap().engine,
             EngineChoice::BuiltIn { draft: false }
         );
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        for (text, expected) in
+            [("0", 0), ("2048", 2048), ("1k", 1024), ("512M", 512 << 20), ("2 GiB", 2 << 30)]
+        {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "3X", "99999999T"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         engine: EngineChoice::None,
         draft_tokens: None,
         queue: 4,
+        context: None,
+        cache_memory: None,
         tracing: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheUse;
 use crate::span::{SpanId, TraceId};
 use crate::speculation::Speculation;
 use crate::time::Stamp;
@@ -56,6 +57,8 @@ pub struct Call {
     pub output_tokens: u64,
     /// Prompt tokens that the KV cache already held.
     pub cached_tokens: u64,
+    /// What the KV cache could not give; `None` where nobody says.
+    pub cache: Option<CacheUse>,
     /// Tools that the answer asked for.
     pub tools: Vec<ToolRequest>,
     /// Ids of the tool results that the request brought.

@@ -88,6 +88,14 @@ names! {
     MEASURED_SPEEDUP_ERROR: Attribute "dwell.speculation.measured_speedup_error" ["1"] "Half the width of the measured speed-up's 95 % interval.";
     AGAINST_BEST: Attribute "dwell.speculation.against_best" ["1"] "Promised speed of the draft lengths used over that of the best ones.";
     SWITCHED_OFF: Attribute "dwell.speculation.switched_off" [""] "true, where drafting lost and was turned off.";
+    CACHE_MATCHED: Attribute "dwell.cache.matched" ["{token}"] "Prompt tokens that a lookup found.";
+    CACHE_DIFFERENCE: Attribute "dwell.cache.first_difference" ["{token}"] "The place in the prompt, from 0, at which it departs from what was held.";
+    CACHE_CHANGE: Attribute "dwell.cache.change" [""] "Why it departs: system_prompt, tools, tool_order, dropped_thinking, trimmed_history, rewritten_answer, changed_message, rendering or new_conversation.";
+    CACHE_RECOMPUTED: Attribute "dwell.cache.recomputed" ["{token}"] "Prompt tokens computed again although their text had been computed before.";
+    CACHE_RECOMPUTED_TIME: Attribute "dwell.cache.recomputed_time" ["s"] "What computing them again took.";
+    CACHE_RECOMPUTED_CAUSES: Attribute "dwell.cache.recomputed_causes" [""] "Why they were not found: the words of dwell.cache.change, or evicted.";
+    CACHE_KV_BYTES: Attribute "dwell.cache.kv_bytes" ["By"] "Keys and values of the conversation at the call's end.";
+    CACHE_HELD_BYTES: Attribute "dwell.cache.held_bytes" ["By"] "Keys and values held for other conversations at the call's end.";
     ACCOUNT_GENERATION: Attribute "dwell.account.generation" ["s"] "The target model's own work.";
     ACCOUNT_SPECULATION: Attribute "dwell.account.speculation" ["s"] "What drafting cost.";
     ACCOUNT_TOOL: Attribute "dwell.account.tool" ["s"] "Tools the agent ran.";

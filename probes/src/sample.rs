@@ -104,6 +104,7 @@ pub(crate) fn call(number: u64, start: u64, end: impl Into<Option<u64>>) -> Call
         input_tokens: 10,
         output_tokens: 5,
         cached_tokens: 0,
+        cache: None,
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Answered,

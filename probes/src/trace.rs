@@ -2,6 +2,7 @@
 //! the process is the exporters' business.
 
 use crate::account::Account;
+use crate::cache::CacheUse;
 use crate::call::{Call, Ending};
 use crate::names;
 use crate::phase::Phase;
@@ -221,6 +222,7 @@ fn model_span(call: &Call, exchange: &Exchange, span_id: SpanId) -> Span {
     ];
     let to_first = call.first_token.map(|first| seconds(first.since(call.start)));
     attributes.extend(to_first.map(|wait| attribute(names::TIME_TO_FIRST_CHUNK, wait)));
+    attributes.extend(call.cache.as_ref().map(cache_attributes).unwrap_or_default());
     attributes.extend(call.speculation.as_ref().map(speculation_attributes).unwrap_or_default());
     let failure = failure(call, exchange.status);
     attributes.extend(failure.clone().map(|(_, kind)| attribute(names::ERROR_TYPE, kind)));
@@ -231,6 +233,34 @@ fn model_span(call: &Call, exchange: &Exchange, span_id: SpanId) -> Span {
         error: failure.map(|(why, _)| why),
         ..bare_span(call, span_id, titled(operation, &exchange.requested_model))
     }
+}
+
+fn cache_attributes(cache: &CacheUse) -> Vec<(Text, Value)> {
+    let mut attributes = vec![
+        attribute(names::CACHE_KV_BYTES, cache.kv_bytes),
+        attribute(names::CACHE_HELD_BYTES, cache.held_bytes),
+    ];
+    if !cache.recomputed.is_empty() {
+        let causes = cache.recomputed.iter().map(|part| part.change.name().into()).collect();
+        attributes.extend([
+            attribute(names::CACHE_RECOMPUTED, cache.recomputed_tokens()),
+            attribute(names::CACHE_RECOMPUTED_TIME, seconds(cache.recomputed_ns())),
+            (names::CACHE_RECOMPUTED_CAUSES.into(), Value::List(causes)),
+        ]);
+    }
+    attributes
+}
+
+/// What a lookup found.
+fn lookup_attributes(call: &Call, cache: &CacheUse) -> Vec<(Text, Value)> {
+    let mut attributes = vec![attribute(names::CACHE_MATCHED, call.cached_tokens)];
+    attributes.extend(cache.first_difference.into_iter().flat_map(|difference| {
+        [
+            attribute(names::CACHE_DIFFERENCE, difference.at),
+            attribute(names::CACHE_CHANGE, difference.change.name()),
+        ]
+    }));
+    attributes
 }
 
 fn speculation_attributes(counts: &Speculation) -> Vec<(Text, Value)> {
@@ -280,6 +310,9 @@ fn phase_span(call: &Call, parent: SpanId, span_id: SpanId, entry: &Entry) -> Sp
     let mut attributes = vec![attribute(names::PHASE, name)];
     if entry.timing == Timing::Estimated {
         attributes.push(attribute(names::TIMING, "estimated"));
+    }
+    if let (Phase::CacheLookup, Some(cache)) = (entry.phase, &call.cache) {
+        attributes.extend(lookup_attributes(call, cache));
     }
     Span {
         parent_id: Some(parent),

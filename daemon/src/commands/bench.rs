@@ -120,6 +120,8 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
         draft: args.draft.clone(),
         draft_tokens: None,
         queue: 4,
+        context: None,
+        cache_memory: None,
     };
     let settings = Settings::new(settings::any_port(), store, &engine)?;
     anyhow::ensure!(

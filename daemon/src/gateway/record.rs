@@ -1,6 +1,7 @@
 //! What the ledger is told of a call: its arrival at once, and exactly one departure, whatever happens in between.
 
 use dwell_engine::backend::Outcome;
+use dwell_probes::cache::CacheUse;
 use dwell_probes::call::{Ending, ToolRequest};
 use dwell_probes::phase::Phase;
 use dwell_probes::speculation::Speculation;
@@ -55,6 +56,7 @@ impl Recorder {
             input_tokens: outcome.prompt_tokens.into(),
             output_tokens: outcome.output_tokens.into(),
             cached_tokens: outcome.cached_tokens.into(),
+            cache: (outcome.cache != CacheUse::default()).then_some(outcome.cache),
             tools,
             answer_link: self.answer_link,
             speculation: outcome.speculation.filter(|drafting| *drafting != Speculation::default()),
@@ -78,6 +80,7 @@ impl Recorder {
             input_tokens: 0,
             output_tokens: 0,
             cached_tokens: 0,
+            cache: None,
             tools: Vec::new(),
             answer_link: None,
             speculation: None,

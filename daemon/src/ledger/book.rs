@@ -197,6 +197,7 @@ impl Book {
             input_tokens: 0,
             output_tokens: 0,
             cached_tokens: 0,
+            cache: None,
             tools: Vec::new(),
             tool_results: arrival.tool_results,
             ending: Ending::Open,
@@ -265,6 +266,7 @@ impl Book {
         call.input_tokens = departure.input_tokens;
         call.output_tokens = departure.output_tokens;
         call.cached_tokens = departure.cached_tokens;
+        call.cache = departure.cache;
         call.tools = departure.tools;
         call.speculation = departure.speculation;
         let exchange = Exchange { run_id: id.clone(), ..departure.http };

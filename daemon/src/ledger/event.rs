@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dwell_probes::cache::CacheUse;
 use dwell_probes::call::{Call, Ending, ToolRequest};
 use dwell_probes::report::RunReport;
 use dwell_probes::run::Run;
@@ -56,6 +57,8 @@ pub struct Departure {
     pub output_tokens: u64,
     /// Prompt tokens that the KV cache already held.
     pub cached_tokens: u64,
+    /// What the KV cache could not give; `None` where nobody says.
+    pub cache: Option<CacheUse>,
     /// Tools that the answer asked for.
     pub tools: Vec<ToolRequest>,
     /// The chain's hash when the answer is appended to the request's messages.

@@ -79,6 +79,7 @@ impl Desk {
             ending,
             input_tokens: 5,
             cached_tokens: 0,
+            cache: None,
             tools: tools.iter().map(asked).collect(),
             answer_link: link,
             speculation: None,

@@ -40,6 +40,7 @@ fn call(start: Stamp) -> Call {
         input_tokens: 0,
         output_tokens: 0,
         cached_tokens: 0,
+        cache: None,
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Open,

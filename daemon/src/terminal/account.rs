@@ -1,6 +1,9 @@
 //! The account of a run as text: the head, the categories with their phases, the tools, the calls, the drafting, and the
 //! sentence that says it in words. At most 80 columns.
 
+use std::collections::BTreeMap;
+
+use dwell_probes::cache::Change;
 use dwell_probes::category::Category;
 use dwell_probes::report::{CallReport, RunReport};
 use dwell_probes::run::RunState;
@@ -15,6 +18,8 @@ const WIDTH: usize = 80;
 const BAR: u32 = 24;
 /// More calls than these are told by their number only.
 const MAX_CALLS: usize = 12;
+/// Running prompts again is told from one part in so many of the wall time on.
+const WORTH_A_LINE: u64 = 100;
 /// What marks a time that was concluded, not measured.
 const INFERRED: &str = "~";
 
@@ -35,6 +40,7 @@ fn below(head: Vec<String>, report: &RunReport, screen: Screen) -> String {
         categories(report, screen),
         tools(report, screen),
         calls(report, screen),
+        recomputing(report),
         drafting(report),
         foot(report, screen),
     ];
@@ -236,6 +242,34 @@ fn call_row(number: usize, call: &CallReport) -> Vec<String> {
             |speculation| per_cent(speculation.accepted as f64 / speculation.drafted as f64),
         ),
     ]
+}
+
+/// Prompt tokens that were run again although their text was the same, where that took time worth a line.
+fn recomputing(report: &RunReport) -> Vec<String> {
+    let parts = report.calls.iter().filter_map(|call| call.cache.as_ref());
+    let mut by_cause: BTreeMap<Change, (u64, u64)> = BTreeMap::new();
+    for part in parts.flat_map(|cache| &cache.recomputed) {
+        let (tokens, ns) = by_cause.entry(part.change).or_default();
+        *tokens += part.tokens;
+        *ns = ns.saturating_add(part.ns);
+    }
+    let ns = by_cause.values().fold(0_u64, |sum, (_, ns)| sum.saturating_add(*ns));
+    if ns == 0 || ns.saturating_mul(WORTH_A_LINE) < report.wall_ns {
+        return Vec::new();
+    }
+    let tokens: u64 = by_cause.values().map(|(tokens, _)| tokens).sum();
+    let mut causes: Vec<(Change, u64)> =
+        by_cause.into_iter().map(|(change, (_, ns))| (change, ns)).collect();
+    causes.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    let causes: Vec<&str> = causes.into_iter().map(|(change, _)| change.words()).collect();
+    let text = format!(
+        "recomputed  {}, {} ({}), after {}",
+        count(usize::try_from(tokens).unwrap_or(usize::MAX), "prompt token"),
+        duration(ns),
+        share(ns, report.wall_ns),
+        causes.join(", "),
+    );
+    vec![clip(&text, WIDTH)]
 }
 
 /// What drafting gave over all calls.

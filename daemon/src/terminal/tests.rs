@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use dwell_probes::cache::{CacheUse, Change, Recomputed};
 use dwell_probes::category::{Category, PerCategory};
 use dwell_probes::phase::Phase;
 use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
@@ -80,6 +81,7 @@ fn call(
         input_tokens: tokens.0,
         output_tokens: tokens.1,
         cached_tokens: 0,
+        cache: None,
         tokens_per_second: Some(rate),
         phases: BTreeMap::new(),
         error: None,
@@ -138,6 +140,30 @@ fn an_inferred_tool_is_marked_wherever_it_stands() {
     report.tools[0].inferred = true;
     report.run.name = None;
     check("inferred.txt", &account::full(&report, Screen::PLAIN));
+}
+
+#[test]
+fn prompts_that_were_run_again_are_told_where_that_cost_time() {
+    let mut report = usual();
+    let again = |parts: &[(Change, u64, u64)]| CacheUse {
+        recomputed: parts
+            .iter()
+            .map(|&(change, tokens, ns)| Recomputed { change, tokens, ns })
+            .collect(),
+        ..CacheUse::default()
+    };
+    report.calls[0].cache = Some(again(&[(Change::Evicted, 10, 2 * MS)]));
+    report.calls[1].cache =
+        Some(again(&[(Change::Evicted, 30, 8 * MS), (Change::ToolOrder, 200, 40 * MS)]));
+    let text = account::full(&report, Screen::PLAIN);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("recomputed")).collect();
+    assert_eq!(
+        lines,
+        ["recomputed  240 prompt tokens, 50.0 ms (4.0 %), after reordered tools, eviction"]
+    );
+    report.calls[1].cache = None;
+    let text = account::full(&report, Screen::PLAIN);
+    assert!(!text.contains("recomputed"), "less than a hundredth is not worth a line");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::account::account_of;
+use crate::cache::CacheUse;
 use crate::call::{Call, Ending};
 use crate::phase::Phase;
 use crate::run::{Run, RunState};
@@ -33,6 +34,9 @@ pub struct CallReport {
     pub output_tokens: u64,
     /// Prompt tokens that the KV cache already held.
     pub cached_tokens: u64,
+    /// What the KV cache could not give; `None` where nobody says.
+    #[serde(default)]
+    pub cache: Option<CacheUse>,
     /// Tokens after the first over the time after the first.
     pub tokens_per_second: Option<f64>,
     /// The call's time by phase, in nanoseconds; of phases that ran at once the one waited for.
@@ -56,6 +60,7 @@ pub fn call_report(call: &Call, run: &Run, until: Stamp) -> CallReport {
         input_tokens: call.input_tokens,
         output_tokens: call.output_tokens,
         cached_tokens: call.cached_tokens,
+        cache: call.cache.clone(),
         tokens_per_second: tokens_per_second(call),
         phases: BTreeMap::new(),
         error: error(call, run),

@@ -1,6 +1,7 @@
 //! Names, parents, attributes and times of a call's spans.
 
 use crate::account::account;
+use crate::cache::{CacheUse, Change, Difference, Recomputed};
 use crate::category::Category;
 use crate::classify::{Class, classify};
 use crate::sample::{call, id, run};
@@ -131,6 +132,37 @@ fn attributes_follow_the_conventions() {
     assert_eq!(find(&spans, "draft").text("dwell.timing"), None);
 }
 
+/// Of ten prompt tokens four were found, and three were run again.
+fn cache() -> CacheUse {
+    let part = |change, tokens, ns| Recomputed { change, tokens, ns };
+    CacheUse {
+        first_difference: Some(Difference { at: 5, change: Change::ToolOrder }),
+        recomputed: vec![part(Change::Evicted, 1, 100), part(Change::ToolOrder, 2, 400)],
+        kv_bytes: 2_048,
+        held_bytes: 4_096,
+    }
+}
+
+#[test]
+fn the_lookup_says_what_it_found_and_the_model_what_it_ran_again() {
+    let call = Call { cached_tokens: 4, cache: Some(cache()), ..call(2, 1000, 2000) };
+    let mut timeline = timeline();
+    timeline.push(entry(Phase::CacheLookup, 1100, 1101, None));
+    let spans = call_spans(&call, &timeline, &exchange(), ids());
+    let lookup = find(&spans, "cache_lookup");
+    assert_eq!(lookup.attribute("dwell.cache.matched"), Some(&Value::Int(4)));
+    assert_eq!(lookup.attribute("dwell.cache.first_difference"), Some(&Value::Int(5)));
+    assert_eq!(lookup.text("dwell.cache.change"), Some("tool_order"));
+    let model = find(&spans, "chat small");
+    assert_eq!(model.attribute("dwell.cache.recomputed"), Some(&Value::Int(3)));
+    assert_eq!(model.attribute("dwell.cache.recomputed_time"), Some(&Value::Float(5e-7)));
+    let causes = Value::List(vec!["evicted".into(), "tool_order".into()]);
+    assert_eq!(model.attribute("dwell.cache.recomputed_causes"), Some(&causes));
+    assert_eq!(model.attribute("dwell.cache.kv_bytes"), Some(&Value::Int(2_048)));
+    assert_eq!(model.attribute("dwell.cache.held_bytes"), Some(&Value::Int(4_096)));
+    assert_eq!(find(&spans, "prefill").attribute("dwell.cache.matched"), None);
+}
+
 #[test]
 fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     let mut speculation = Speculation::default();
@@ -139,10 +171,13 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     failed.first_token = Some(Stamp(1500));
     failed.speculation = Some(speculation);
     failed.ending = Ending::HungUp;
+    failed.cache = Some(cache());
     let mut run = run(Some(2500));
     (run.name, run.conversation) = (Some("n".to_owned()), Some("c".to_owned()));
     let calls = [call(3, 1000, 1100).asks("a", "search"), call(4, 1200, 1300).brings("a")];
-    let mut all = spans(&failed);
+    let mut timeline = timeline();
+    timeline.push(entry(Phase::CacheLookup, 1100, 1101, None));
+    let mut all = call_spans(&failed, &timeline, &exchange(), ids());
     all.extend(crate::infer::inferred_spans(&run, &calls, &[]));
     all.push(root_span(&run, &Account::default()));
     let listed =

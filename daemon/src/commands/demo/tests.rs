@@ -16,6 +16,8 @@ fn settings(data_dir: &Path) -> Settings {
         engine: EngineChoice::None,
         draft_tokens: None,
         queue: 4,
+        context: None,
+        cache_memory: None,
         tracing: true,
     }
 }

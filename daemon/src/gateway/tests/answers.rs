@@ -2,6 +2,7 @@
 
 use dwell_engine::backend::{Prompt, Sampling};
 use dwell_engine::fake::{Piece, Script, ScriptedRound};
+use dwell_probes::cache::{CacheUse, Change, Difference};
 use dwell_probes::call::Ending;
 use dwell_probes::phase::Phase;
 use dwell_probes::span::{SpanId, TraceId};
@@ -17,6 +18,10 @@ async fn a_whole_answer_has_text_usage_and_times() {
     let script = Script {
         prompt_tokens: 9,
         cached_tokens: 4,
+        cache: CacheUse {
+            first_difference: Some(Difference { at: 4, change: Change::SystemPrompt }),
+            ..CacheUse::default()
+        },
         phases: vec![(Phase::Prefill, 4_000_000)],
         rounds: vec![ScriptedRound {
             drafted: 3,
@@ -60,6 +65,9 @@ async fn a_whole_answer_has_text_usage_and_times() {
         (departure.input_tokens, departure.output_tokens, departure.cached_tokens),
         (9, 2, 4)
     );
+    assert_eq!(body["timings"]["cache_n"], 4);
+    let difference = departure.cache.as_ref().unwrap().first_difference.unwrap();
+    assert_eq!((difference.at, difference.change), (4, Change::SystemPrompt));
     assert_eq!(departure.speculation.as_ref().unwrap().rounds, 1);
     let phases: Vec<Phase> = departure.timeline.entries().iter().map(|e| e.phase).collect();
     assert_eq!(phases.first(), Some(&Phase::Receive));
