@@ -70,6 +70,7 @@ mod mlx {
         config.queue = settings.queue;
         config.context = settings.context;
         config.kv_bytes = settings.cache_memory;
+        config.holds = settings.holds;
         if let Some(draft_tokens) = settings.draft_tokens {
             config.draft_tokens = draft_tokens;
         }

@@ -89,6 +89,8 @@ pub struct Settings {
     pub context: Option<u32>,
     /// Memory for KV caches in bytes; `None` leaves it to the engine.
     pub cache_memory: Option<u64>,
+    /// Whether conversations are held for their next turn; off only to measure prompts as if each were the first.
+    pub holds: bool,
     /// Whether phases are recorded; off only to measure what recording costs.
     pub tracing: bool,
 }
@@ -125,6 +127,7 @@ impl Settings {
             queue: engine.queue,
             context: engine.context,
             cache_memory: engine.cache_memory,
+            holds: true,
             tracing: true,
         })
     }

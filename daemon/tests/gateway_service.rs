@@ -21,6 +21,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         queue: 4,
         context: None,
         cache_memory: None,
+        holds: true,
         tracing: true,
     }
 }

@@ -119,7 +119,7 @@ impl Conversation {
         }
     }
 
-    /// Holds keys and values of at most `bytes` from now on, those at work and those held together.
+    /// Holds keys and values of at most `bytes` from now on, those at work and those held together; 0 holds none.
     pub(crate) fn set_budget(&mut self, bytes: u64) {
         self.held = PrefixCache::new(bytes);
     }

@@ -47,6 +47,8 @@ pub struct EngineConfig {
     /// Memory for the keys and values of all conversations, in bytes; `None` takes a share of what is free once the models
     /// are loaded.
     pub kv_bytes: Option<u64>,
+    /// Whether conversations are held for their next turn; off, every prompt is run whole, as if it were the first.
+    pub holds: bool,
     /// On CPUs: hold quantised weights as 32-bit ones, which is faster and takes up to eight times the memory. `None` does so
     /// when they fit.
     pub unpack: Option<bool>,
@@ -64,6 +66,7 @@ impl EngineConfig {
             max_tokens: 1024,
             context: None,
             kv_bytes: None,
+            holds: true,
             unpack: None,
         }
     }
@@ -115,6 +118,7 @@ impl Engine {
             shared_vocab,
             thinks: tokenizer.id(THINKS),
             kv_bytes: config.kv_bytes,
+            holds: config.holds,
         };
         let (jobs, inbox) = mpsc::channel();
         let (ready, loaded) = mpsc::sync_channel(1);

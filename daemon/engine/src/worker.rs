@@ -52,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) thinks: Option<u32>,
     /// See [`crate::EngineConfig::kv_bytes`].
     pub(crate) kv_bytes: Option<u64>,
+    /// See [`crate::EngineConfig::holds`].
+    pub(crate) holds: bool,
 }
 
 /// What there is to know once the models are loaded.
@@ -115,7 +117,7 @@ fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
     conversation.reset();
     mlx_rs::memory::clear_cache()?;
     memory::limit(device, kv_bytes, free)?;
-    conversation.set_budget(kv_bytes);
+    conversation.set_budget(if setup.holds { kv_bytes } else { 0 });
     tracing::info!(kv_mib = kv_bytes >> 20, tokens = longest, "memory for the KV cache");
     Ok((conversation, pace, Loaded { kv_bytes, longest }))
 }

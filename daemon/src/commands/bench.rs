@@ -123,7 +123,9 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
         context: None,
         cache_memory: None,
     };
-    let settings = Settings::new(settings::any_port(), store, &engine)?;
+    let mut settings = Settings::new(settings::any_port(), store, &engine)?;
+    // Each case asks the same prompts again.
+    settings.holds = false;
     anyhow::ensure!(
         settings.engine != EngineChoice::None,
         "there is nothing to measure without a model"

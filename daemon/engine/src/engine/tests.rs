@@ -109,6 +109,25 @@ fn a_setting_or_the_memory_bounds_the_context() {
 }
 
 #[test]
+fn without_holding_every_prompt_is_the_first() {
+    let folder = Folder::with_pair(17);
+    for (holds, cached) in [(true, 19), (false, 0)] {
+        let engine = Engine::load(EngineConfig { holds, ..config(&folder) }).unwrap();
+        let mut last = 1;
+        for _ in 0..3 {
+            let asked = request(&"a".repeat(20));
+            let mut call = engine.submit(asked, Timeline::new()).unwrap();
+            while let Some(event) = call.events.blocking_recv() {
+                if let Event::Done(outcome) = event {
+                    last = outcome.cached_tokens;
+                }
+            }
+        }
+        assert_eq!(last, cached);
+    }
+}
+
+#[test]
 fn an_answer_that_would_leave_the_context_ends_at_it() {
     let folder = Folder::with_pair(12);
     let engine = Engine::load(config(&folder)).unwrap();

@@ -87,6 +87,7 @@ impl Bench {
             shared_vocab: i32::try_from(VOCAB).unwrap(),
             thinks: None,
             kv_bytes: self.kv_bytes,
+            holds: true,
         };
         let device = mlx_rs::Device::try_default().unwrap();
         let kind = device.get_type().unwrap();

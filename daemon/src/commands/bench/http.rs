@@ -18,8 +18,7 @@ use crate::settings::{Settings, any_port};
 /// For each round of the bench so many here: the difference that is looked for is small.
 const ROUNDS: u32 = 4;
 
-/// Asks every prompt of both daemons in every round; which daemon is first changes each time. All prompts of one daemon
-/// come before the other's, so that neither finds its prompt in the engine's cache.
+/// Asks every prompt of both daemons in every round; which daemon is first changes each time.
 pub(super) async fn tracing_costs(
     backend: &Arc<dyn Backend>,
     settings: &Settings,

@@ -18,6 +18,7 @@ fn settings(data_dir: &Path) -> Settings {
         queue: 4,
         context: None,
         cache_memory: None,
+        holds: true,
         tracing: true,
     }
 }
