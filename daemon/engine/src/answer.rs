@@ -1,24 +1,58 @@
-//! The text side of a call: tokens to text, the ends an answer may have, and tool calls, as events.
+//! The text side of a call: tokens to text, the ends an answer may have, and its parts - reasoning, text, tool calls - as
+//! events. Stop strings are looked for in everything that is generated, reasoning and the marks of calls included.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::backend::{Event, ToolCall};
+use crate::backend::{Event, Prompt};
 use crate::logprob::Scored;
+use crate::reasoning::{self, Reasoning};
 use crate::stop::StopStrings;
 use crate::tokenizer::{Detokenizer, Tokenizer};
-use crate::tools::{Part, ToolParser};
+use crate::tools::{Dialect, Part, ToolParser};
+
+/// What a model was trained to write beside text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    dialect: Dialect,
+    thinks: bool,
+}
+
+impl Habits {
+    /// What its chat template shows, or else its vocabulary.
+    pub(crate) fn infer(template: &str, tokenizer: &Tokenizer) -> Self {
+        let thinks = template.contains(reasoning::CLOSE) || tokenizer.has(reasoning::CLOSE);
+        Self { dialect: Dialect::infer(template, |token| tokenizer.has(token)), thinks }
+    }
+
+    /// What to look for in the answer to `prompt`, which was rendered as `text`. In the answer to raw text nothing: its marks
+    /// are text like any other.
+    pub(crate) fn parsers(self, prompt: &Prompt, text: &str) -> Parsers {
+        let Prompt::Chat { tools, .. } = prompt else { return Parsers::default() };
+        Parsers {
+            reasoning: self.thinks.then(|| Reasoning::behind(text)),
+            tools: (!tools.is_empty()).then(|| self.dialect.parser(tools)),
+        }
+    }
+}
+
+/// What is looked for in an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Parsers {
+    reasoning: Option<Reasoning>,
+    tools: Option<ToolParser>,
+}
 
 /// Turns the tokens of one answer into events.
 pub(crate) struct Answer {
     tokenizer: Arc<Tokenizer>,
     detokenizer: Detokenizer,
     stops: StopStrings,
-    /// Absent when no tools are offered: then the marks are text like any other.
-    tools: Option<ToolParser>,
+    parsers: Parsers,
     ready: VecDeque<Event>,
     calls: u64,
+    reasoning_tokens: usize,
 }
 
 /// What became of some tokens.
@@ -31,20 +65,20 @@ pub(crate) struct Taken {
 }
 
 impl Answer {
-    pub(crate) fn new(tokenizer: Arc<Tokenizer>, stops: &[String], tools: bool) -> Self {
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>, stops: &[String], parsers: Parsers) -> Self {
         Self {
             tokenizer,
             detokenizer: Detokenizer::default(),
             stops: StopStrings::new(stops),
-            tools: tools.then(ToolParser::default),
+            parsers,
             ready: VecDeque::new(),
             calls: 0,
+            reasoning_tokens: 0,
         }
     }
 
     /// Adds tokens up to the one that ends the answer.
     pub(crate) fn push(&mut self, tokens: &[u32]) -> Taken {
-        let mut text = String::new();
         let mut taken = Taken { tokens: 0, ended: false };
         for token in tokens {
             taken.tokens += 1;
@@ -55,7 +89,9 @@ impl Answer {
             let passed = self
                 .stops
                 .push(&self.detokenizer.push(&self.tokenizer, std::slice::from_ref(token)));
-            text.push_str(&passed.text);
+            let was_thinking = self.is_thinking();
+            self.text(&passed.text);
+            self.reasoning_tokens += usize::from(was_thinking || self.is_thinking());
             if passed.stopped {
                 // What the detokenizer holds lies behind the stop.
                 self.detokenizer = Detokenizer::default();
@@ -63,20 +99,22 @@ impl Answer {
                 break;
             }
         }
-        self.text(text);
         taken
     }
 
     /// Takes what is held back; the answer is complete.
     pub(crate) fn finish(&mut self) {
-        let mut text = String::new();
-        let passed = self.stops.push(&self.detokenizer.finish());
-        text.push_str(&passed.text);
+        let mut passed = self.stops.push(&self.detokenizer.finish());
         if !passed.stopped {
-            text.push_str(&self.stops.finish().text);
+            passed.text.push_str(&self.stops.finish().text);
         }
-        self.text(text);
-        let parts = self.tools.as_mut().map(ToolParser::finish).unwrap_or_default();
+        self.text(&passed.text);
+        if let Some(reasoning) = &mut self.parsers.reasoning {
+            let last = reasoning.finish();
+            self.say(Event::Reasoning(last.reasoning));
+            self.answer(&last.answer);
+        }
+        let parts = self.parsers.tools.as_mut().map(ToolParser::finish).unwrap_or_default();
         self.parts(parts);
     }
 
@@ -108,14 +146,32 @@ impl Answer {
         self.calls > 0
     }
 
-    fn text(&mut self, text: String) {
-        if text.is_empty() {
-            return;
-        }
-        match &mut self.tools {
-            None => self.ready.push_back(Event::Text(text)),
+    /// Tokens that were reasoning, those of its marks included. Text that was held back may put one over the border.
+    pub(crate) const fn reasoning_tokens(&self) -> usize {
+        self.reasoning_tokens
+    }
+
+    fn is_thinking(&self) -> bool {
+        self.parsers.reasoning.as_ref().is_some_and(Reasoning::is_open)
+    }
+
+    fn text(&mut self, text: &str) {
+        match &mut self.parsers.reasoning {
+            None => self.answer(text),
             Some(parser) => {
-                let parts = parser.push(&text);
+                let parted = parser.push(text);
+                self.say(Event::Reasoning(parted.reasoning));
+                self.answer(&parted.answer);
+            }
+        }
+    }
+
+    /// Text that is not reasoning.
+    fn answer(&mut self, text: &str) {
+        match &mut self.parsers.tools {
+            None => self.say(Event::Text(text.to_owned())),
+            Some(parser) => {
+                let parts = parser.push(text);
                 self.parts(parts);
             }
         }
@@ -123,14 +179,28 @@ impl Answer {
 
     fn parts(&mut self, parts: Vec<Part>) {
         for part in parts {
-            self.ready.push_back(match part {
+            let event = match part {
                 Part::Text(text) => Event::Text(text),
-                Part::Call { name, arguments } => {
+                Part::Arguments(json) => Event::Arguments(json),
+                Part::Call(name) => {
                     self.calls += 1;
                     let id = format!("call_{:016x}", RandomState::new().hash_one(self.calls));
-                    Event::ToolCall(ToolCall { id, name, arguments })
+                    Event::ToolCall { id, name }
                 }
-            });
+            };
+            self.say(event);
+        }
+    }
+
+    /// Adds an event, joined with the one before it where both are pieces of the same.
+    fn say(&mut self, event: Event) {
+        match (self.ready.back_mut(), event) {
+            (_, Event::Text(more) | Event::Reasoning(more) | Event::Arguments(more))
+                if more.is_empty() => {}
+            (Some(Event::Text(last)), Event::Text(more))
+            | (Some(Event::Reasoning(last)), Event::Reasoning(more))
+            | (Some(Event::Arguments(last)), Event::Arguments(more)) => last.push_str(&more),
+            (_, event) => self.ready.push_back(event),
         }
     }
 }

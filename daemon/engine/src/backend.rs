@@ -185,17 +185,6 @@ pub enum Finish {
     Cancelled,
 }
 
-/// A tool that the model asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolCall {
-    /// Made by the engine, unique.
-    pub id: String,
-    /// The tool's name.
-    pub name: String,
-    /// The arguments as JSON text.
-    pub arguments: String,
-}
-
 /// How likely a token was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLikelihood {
@@ -221,8 +210,17 @@ pub enum Event {
     Logprobs(Vec<TokenLogprob>),
     /// More text of the answer; never empty.
     Text(String),
-    /// A complete tool call.
-    ToolCall(ToolCall),
+    /// More of what the model thinks before it answers; never empty, and never behind another kind of event.
+    Reasoning(String),
+    /// The model asks for a tool. Its arguments follow, complete when any other event comes.
+    ToolCall {
+        /// Made by the engine, unique.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// More of the last call's arguments, never empty: JSON text, unless the model broke off or wrote something else.
+    Arguments(String),
     /// The end. Exactly one is the last event of every request, cancelled ones included.
     Done(Box<Outcome>),
 }
@@ -240,6 +238,8 @@ pub struct Outcome {
     pub cache: CacheUse,
     /// Tokens generated, those of an undelivered stop string included.
     pub output_tokens: u32,
+    /// Tokens of `output_tokens` that were reasoning, its marks included.
+    pub reasoning_tokens: u32,
     /// Where the time went.
     pub timeline: Timeline,
     /// Drafting, when there was any.

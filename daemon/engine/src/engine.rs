@@ -11,7 +11,7 @@ use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 
 use crate::admission::Admission;
-use crate::answer::Answer;
+use crate::answer::{Answer, Habits};
 use crate::backend::{
     Backend, Cancel, ContextLimit, Generation, ModelCard, Prompt, Request, Sampling, SubmitError,
 };
@@ -84,6 +84,7 @@ pub struct Engine {
     context_limit: ContextLimit,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
+    habits: Habits,
     draft_tokens: u32,
     max_tokens: u32,
     admission: Arc<Admission>,
@@ -110,6 +111,7 @@ impl Engine {
         let drafted = config.draft.is_some();
         let draft_tokens = config.draft_tokens.min(MAX_DRAFT_TOKENS);
         let template = ChatTemplate::open(&config.target)?;
+        let habits = Habits::infer(template.as_ref().map_or("", |t| &t.text), &tokenizer);
         let setup = Setup {
             target: config.target,
             draft: config.draft,
@@ -137,6 +139,7 @@ impl Engine {
             context_limit,
             tokenizer: Arc::new(tokenizer),
             template,
+            habits,
             draft_tokens,
             max_tokens: config.max_tokens,
             admission: Admission::new(config.queue),
@@ -213,12 +216,16 @@ impl Backend for Engine {
         let stopped = || SubmitError::Stopped("its thread has ended; restart it".to_owned());
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         let ticket = self.admission.enter()?;
-        let (_, prompt) = self.render(&request.prompt, &mut timeline)?;
+        let (text, prompt) = self.render(&request.prompt, &mut timeline)?;
         let max_tokens = self.limit(&request, prompt.len())?;
         let segments = timeline.time(Phase::CacheLookup, || Segments::of(&request.prompt));
-        let tools = matches!(&request.prompt, Prompt::Chat { tools, .. } if !tools.is_empty());
-        // Likelihood, text and calls of every token, and what was held back.
-        let (reply, generation) = Reply::open(3 * max_tokens + 16, ticket);
+        let answer = Answer::new(
+            Arc::clone(&self.tokenizer),
+            &request.stop,
+            self.habits.parsers(&request.prompt, &text),
+        );
+        // Likelihood, text and the parts of calls of every token, and what was held back.
+        let (reply, generation) = Reply::open(5 * max_tokens + 16, ticket);
         self.remember(&generation.cancel, self.admission.places());
         let drafted = request.draft_tokens.unwrap_or(self.draft_tokens).min(MAX_DRAFT_TOKENS);
         let call = Call {
@@ -228,7 +235,7 @@ impl Backend for Engine {
             draft_tokens: drafted as usize,
             adapts: request.draft_tokens.is_none(),
             logprobs: request.logprobs,
-            answer: Answer::new(Arc::clone(&self.tokenizer), &request.stop, tools),
+            answer,
             timeline,
             reply,
             produced: 0,

@@ -15,7 +15,6 @@ use dwell_probes::timeline::{Entry, Round, Timeline, Timing};
 use crate::admission::Admission;
 use crate::backend::{
     Backend, ContextLimit, Event, Finish, Generation, ModelCard, Outcome, Request, SubmitError,
-    ToolCall,
 };
 use crate::reply::Reply;
 
@@ -24,7 +23,9 @@ use crate::reply::Reply;
 pub enum Piece {
     /// Text is sent.
     Text(String),
-    /// A tool call is sent; the id is made up.
+    /// Reasoning is sent.
+    Reasoning(String),
+    /// A tool call is sent, its arguments in two pieces; the id is made up.
     ToolCall {
         /// The tool's name.
         name: String,
@@ -70,6 +71,8 @@ pub struct Script {
     pub cache: CacheUse,
     /// Tokens said to have been generated; after a cancellation, one for each piece that was sent.
     pub output_tokens: u32,
+    /// Of these, tokens said to have been reasoning.
+    pub reasoning_tokens: u32,
     /// Phases and their durations in nanoseconds, laid end to end from the moment at which the work begins. They are claims:
     /// they may end later than the answer does.
     pub phases: Vec<(Phase, u64)>,
@@ -86,6 +89,7 @@ impl Default for Script {
             cached_tokens: 0,
             cache: CacheUse::default(),
             output_tokens: 0,
+            reasoning_tokens: 0,
             phases: Vec::new(),
             rounds: Vec::new(),
         }
@@ -247,7 +251,7 @@ impl Backend for Fake {
         }
         let ticket = self.admission.enter()?;
         locked(&self.requests).push(request);
-        let (reply, generation) = Reply::open(script.pieces.len(), ticket);
+        let (reply, generation) = Reply::open(3 * script.pieces.len(), ticket);
         self.jobs
             .send(Job { script, timeline, submitted: Stamp::now(), reply })
             .map_err(|_| SubmitError::Stopped("its thread ended".to_owned()))?;
@@ -270,19 +274,25 @@ fn serve(job: Job) {
         if reply.is_cancelled() {
             break;
         }
-        let event = match piece {
+        let events = match piece {
             Piece::Gate(gate) => {
                 gate.pass(&reply);
                 continue;
             }
-            Piece::Text(text) => Event::Text(text),
-            Piece::ToolCall { name, arguments } => {
+            Piece::Text(text) => vec![Event::Text(text)],
+            Piece::Reasoning(text) => vec![Event::Reasoning(text)],
+            Piece::ToolCall { name, mut arguments } => {
                 let id = format!("call_{:x}_{index}", submitted.0);
-                Event::ToolCall(ToolCall { id, name, arguments })
+                let half =
+                    arguments.char_indices().nth(arguments.len() / 2).map_or(0, |(at, _)| at);
+                let rest = arguments.split_off(half);
+                let pieces = [arguments, rest].into_iter().filter(|piece| !piece.is_empty());
+                let call = std::iter::once(Event::ToolCall { id, name });
+                call.chain(pieces.map(Event::Arguments)).collect()
             }
         };
         timeline.mark_first_token(Stamp::now());
-        reply.send(event);
+        events.into_iter().for_each(|event| reply.send(event));
         sent += 1;
     }
     let cancelled = reply.is_cancelled();
@@ -292,6 +302,7 @@ fn serve(job: Job) {
         cached_tokens: script.cached_tokens,
         cache: script.cache,
         output_tokens: if cancelled { sent } else { script.output_tokens },
+        reasoning_tokens: if cancelled { 0 } else { script.reasoning_tokens },
         timeline,
         speculation,
     });

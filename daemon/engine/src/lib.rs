@@ -37,6 +37,8 @@ mod model;
 mod pace;
 #[cfg(feature = "mlx")]
 mod prefix;
+#[cfg(feature = "mlx")]
+mod reasoning;
 mod reply;
 #[cfg(feature = "mlx")]
 mod sampler;

@@ -76,6 +76,7 @@ impl Drop for Reply {
                 cached_tokens: 0,
                 cache: CacheUse::default(),
                 output_tokens: 0,
+                reasoning_tokens: 0,
                 timeline: Timeline::default(),
                 speculation: None,
             });

@@ -19,6 +19,8 @@ const TOOL_USE: &str = "tool_use";
 /// A model's chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    /// The template's own text, all of them where there are several: what a model was trained to write stands in it.
+    pub(crate) text: String,
     /// Special tokens by the names that templates use.
     tokens: Map<String, Value>,
 }
@@ -46,6 +48,7 @@ impl ChatTemplate {
             }
         }
         let mut environment = environment().map_err(|e| source.refuse(CONFIG, e.to_string()))?;
+        let text = templates.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n");
         for (name, text) in templates {
             environment.add_template_owned(name, text).map_err(|error| {
                 source.refuse(CONFIG, format!("its chat template cannot be read: {error:#}"))
@@ -55,7 +58,7 @@ impl ChatTemplate {
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), Value::String(special(&config, name)?))))
             .collect();
-        Ok(Some(Self { environment, tokens }))
+        Ok(Some(Self { environment, text, tokens }))
     }
 
     /// The text that the model is to continue. The error says what the template complains about.

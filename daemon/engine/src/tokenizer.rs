@@ -56,6 +56,11 @@ impl Tokenizer {
         self.eos.contains(&token)
     }
 
+    /// Whether the vocabulary has `word` as one token.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.vocabulary.token_to_id(word).is_some()
+    }
+
     /// The bytes of a token; none for ids without one.
     pub(crate) fn bytes(&self, token: u32) -> &[u8] {
         usize::try_from(token).ok().and_then(|id| self.bytes.get(id)).map_or(&[], |bytes| bytes)
@@ -74,6 +79,18 @@ impl Tokenizer {
     /// The first id at which two vocabularies differ below `count`; `None` when they agree.
     pub(crate) fn first_difference(&self, other: &Self, count: usize) -> Option<usize> {
         (0..count).find(|&id| self.bytes.get(id) != other.bytes.get(id))
+    }
+}
+
+#[cfg(test)]
+impl Tokenizer {
+    /// For tests: token n is the byte n, up to 255.
+    pub(crate) fn of_bytes(eos: Vec<u32>) -> Self {
+        Self {
+            vocabulary: Vocabulary::new(tokenizers::models::bpe::BPE::default()),
+            bytes: (0..=255).map(|byte| Box::from([byte])).collect(),
+            eos,
+        }
     }
 }
 
@@ -163,14 +180,6 @@ mod tests {
 
     use super::*;
 
-    fn tokenizer(words: &[&[u8]]) -> Tokenizer {
-        Tokenizer {
-            vocabulary: Vocabulary::new(tokenizers::models::bpe::BPE::default()),
-            bytes: words.iter().map(|word| (*word).into()).collect(),
-            eos: vec![],
-        }
-    }
-
     #[test]
     fn the_alphabet_has_every_byte_once() {
         let byte_of = byte_alphabet();
@@ -191,9 +200,7 @@ mod tests {
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xe2), Just(0x82), Just(0xac)], 0..40),
             cuts in prop::collection::vec(0usize..40, 0..10),
         ) {
-            let words: Vec<[u8; 1]> = (0..=255).map(|byte| [byte]).collect();
-            let words: Vec<&[u8]> = words.iter().map(<[u8; 1]>::as_slice).collect();
-            let tokenizer = tokenizer(&words);
+            let tokenizer = Tokenizer::of_bytes(vec![]);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();

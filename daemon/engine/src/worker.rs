@@ -197,6 +197,7 @@ fn serve(job: Job, conversation: &mut Conversation, known: &mut Known) {
         cached_tokens: count(call.cached),
         cache,
         output_tokens: count(call.produced),
+        reasoning_tokens: count(call.answer.reasoning_tokens()),
         timeline,
         speculation,
     });

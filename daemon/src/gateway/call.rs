@@ -93,7 +93,9 @@ impl Call {
                 // Requests that ask for them are refused: the answers have no place for them yet.
                 Some(Event::Logprobs(_)) => {}
                 Some(Event::Text(text)) => self.say(&text, said),
-                Some(Event::ToolCall(call)) => self.say_call(call, said),
+                Some(Event::Reasoning(text)) => self.think(&text, said),
+                Some(Event::ToolCall { id, name }) => self.say_call(id, name, said),
+                Some(Event::Arguments(json)) => self.say_arguments(&json, said),
                 Some(Event::Done(outcome)) => return (Some(*outcome), gone),
                 None => return (None, gone),
             }
@@ -101,26 +103,42 @@ impl Call {
     }
 
     fn say(&mut self, text: &str, said: &mut Said) {
-        if self.voice.streams {
-            let mut bytes = self.beginning();
-            bytes.extend_from_slice(&self.voice.say(text));
-            self.client.stream(bytes);
-        }
+        self.stream(|voice| voice.say(text));
         said.content.push_str(text);
     }
 
-    fn say_call(&mut self, call: dwell_engine::backend::ToolCall, said: &mut Said) {
-        let call = ToolCall { id: call.id, name: call.name, arguments: call.arguments };
-        if !self.voice.has_tools() {
+    fn think(&mut self, text: &str, said: &mut Said) {
+        if !self.voice.has_parts() {
             // Nothing that a model says is lost, also where the API has no place for it.
-            return self.say(&format!("{}({})", call.name, call.arguments), said);
+            return self.say(text, said);
         }
+        self.stream(|voice| voice.think(text));
+        said.reasoning.push_str(text);
+    }
+
+    fn say_call(&mut self, id: String, name: String, said: &mut Said) {
+        if !self.voice.has_parts() {
+            return self.say(&name, said);
+        }
+        let call = ToolCall { id, name, arguments: String::new() };
+        self.stream(|voice| voice.call(said.tool_calls.len(), &call));
+        said.tool_calls.push(call);
+    }
+
+    fn say_arguments(&mut self, json: &str, said: &mut Said) {
+        let index = said.tool_calls.len().saturating_sub(1);
+        let Some(call) = said.tool_calls.last_mut() else { return self.say(json, said) };
+        call.arguments.push_str(json);
+        self.stream(|voice| voice.arguments(index, json));
+    }
+
+    /// Sends what `write` writes, to a client that wants a stream.
+    fn stream(&mut self, write: impl FnOnce(&Voice) -> Vec<u8>) {
         if self.voice.streams {
             let mut bytes = self.beginning();
-            bytes.extend_from_slice(&self.voice.call(said.tool_calls.len(), &call));
+            bytes.extend_from_slice(&write(&self.voice));
             self.client.stream(bytes);
         }
-        said.tool_calls.push(call);
     }
 
     fn beginning(&self) -> Vec<u8> {
@@ -134,6 +152,7 @@ impl Call {
             prompt_tokens: outcome.prompt_tokens.into(),
             completion_tokens: outcome.output_tokens.into(),
             cached_tokens: outcome.cached_tokens.into(),
+            reasoning_tokens: outcome.reasoning_tokens.into(),
         };
         let extension = Extension::from(&work::work(&outcome, submitted, done));
         let close = Close { finish, usage, extension };

@@ -9,12 +9,14 @@ use serde_json::Value;
 pub(super) struct Said {
     /// The text.
     pub(super) content: String,
+    /// What was thought before it.
+    pub(super) reasoning: String,
     /// The tools asked for.
     pub(super) tool_calls: Vec<ToolCall>,
 }
 
 impl Said {
-    /// The answer as a message of the conversation.
+    /// The answer as a message of the conversation, of which reasoning is no part.
     pub(super) fn message(&self) -> Value {
         let mut message = serde_json::Map::new();
         message.insert("role".to_owned(), "assistant".into());
@@ -65,8 +67,8 @@ impl Voice {
         Self { head, form, streams: request.stream }
     }
 
-    /// Whether the form has a place for tool calls.
-    pub(super) const fn has_tools(&self) -> bool {
+    /// Whether the form has places for tool calls and reasoning beside text.
+    pub(super) const fn has_parts(&self) -> bool {
         matches!(self.form, Form::Chat(_))
     }
 
@@ -86,10 +88,26 @@ impl Voice {
         }
     }
 
-    /// A tool call, for a stream; `index` counts from 0. Nothing where [`Self::has_tools`] is false.
+    /// More reasoning, for a stream.
+    pub(super) fn think(&self, text: &str) -> Vec<u8> {
+        match &self.form {
+            Form::Chat(stream) => stream.reasoning(text),
+            Form::Text(stream) => stream.text(text),
+        }
+    }
+
+    /// The beginning of a tool call, for a stream; `index` counts from 0. Nothing where [`Self::has_parts`] is false.
     pub(super) fn call(&self, index: usize, call: &ToolCall) -> Vec<u8> {
         match &self.form {
             Form::Chat(stream) => stream.tool_call(u32::try_from(index).unwrap_or(u32::MAX), call),
+            Form::Text(_) => Vec::new(),
+        }
+    }
+
+    /// More arguments of the tool call `index`, for a stream. Nothing where [`Self::has_parts`] is false.
+    pub(super) fn arguments(&self, index: usize, json: &str) -> Vec<u8> {
+        match &self.form {
+            Form::Chat(stream) => stream.arguments(u32::try_from(index).unwrap_or(u32::MAX), json),
             Form::Text(_) => Vec::new(),
         }
     }
@@ -115,6 +133,7 @@ impl Voice {
             Form::Chat(_) => chat::Response {
                 head: &self.head,
                 content: &said.content,
+                reasoning: &said.reasoning,
                 tool_calls: &said.tool_calls,
                 finish_reason: close.finish,
                 usage: close.usage,

@@ -54,6 +54,7 @@ mod tests {
             cached_tokens: 10,
             cache: CacheUse::default(),
             output_tokens: 7,
+            reasoning_tokens: 0,
             timeline,
             speculation,
         }

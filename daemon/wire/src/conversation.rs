@@ -3,7 +3,9 @@
 //!
 //! A message is hashed in a form that survives what clients do to messages when they send them again: content left out,
 //! null or empty; a list of text parts for a string; blanks around the text; arguments written with other blanks or key
-//! order, or as an object; numbers as `1.0` or `1`; and fields of their own, such as `refusal`, `reasoning` or `name`.
+//! order, or as an object; numbers as `1.0` or `1`; and fields of their own, such as `refusal`, `reasoning` or `name`. What a
+//! model thought does not count, whether a client sends it again or not: neither in a field of its own, nor where the client
+//! puts it before the answer's text as `<think>...</think>`.
 //! Ids of tool calls count: they tell two runs apart that ask the same.
 //!
 //! The hash is SHA-256, cut to 128 bits: the same in every process, version and platform, so that a chain outlives a restart,
@@ -88,7 +90,12 @@ fn role(message: &Value) -> &str {
 
 fn hash_message(sha: &mut Sha256, message: &Value) {
     hash_text(sha, role(message));
-    hash_content(sha, message.get("content").unwrap_or(&Value::Null));
+    let content = message.get("content").unwrap_or(&Value::Null);
+    if role(message) == "assistant" {
+        hash_content(sha, content, without_reasoning);
+    } else {
+        hash_content(sha, content, str::trim);
+    }
     hash_text(sha, text(message, "tool_call_id"));
     let calls = message.get("tool_calls").filter(|_| role(message) == "assistant");
     for call in calls.and_then(Value::as_array).into_iter().flatten() {
@@ -105,10 +112,20 @@ fn hash_text(sha: &mut Sha256, text: &str) {
     sha.update(text);
 }
 
-fn hash_content(sha: &mut Sha256, content: &Value) {
+/// An assistant's text without the reasoning before it.
+fn without_reasoning(text: &str) -> &str {
+    let text = text.trim();
+    match text.strip_prefix("<think>") {
+        Some(thought) => thought.split_once("</think>").map_or("", |(_, answer)| answer.trim()),
+        None => text,
+    }
+}
+
+/// `essence` takes from a text what counts.
+fn hash_content(sha: &mut Sha256, content: &Value, essence: impl Fn(&str) -> &str) {
     match content {
         Value::Null => hash_text(sha, ""),
-        Value::String(text) => hash_text(sha, text.trim()),
+        Value::String(text) => hash_text(sha, essence(text)),
         Value::Array(parts) => {
             let mut text = String::new();
             for part in parts {
@@ -118,7 +135,7 @@ fn hash_content(sha: &mut Sha256, content: &Value) {
                     None => write_canonical(&mut text, part),
                 }
             }
-            hash_text(sha, text.trim());
+            hash_text(sha, essence(&text));
         }
         other => hash_canonical(sha, other),
     }
@@ -225,6 +242,14 @@ mod tests {
             (1, json!({"role": "user", "content": " find it\n", "name": "kim"})),
             (
                 2,
+                json!({"role": "assistant", "reasoning_content": "hm", "content": "<think>\nhm\n</think>\n\n", "tool_calls": asked()[2]["tool_calls"]}),
+            ),
+            (
+                2,
+                json!({"role": "assistant", "content": "<think>hm", "tool_calls": asked()[2]["tool_calls"]}),
+            ),
+            (
+                2,
                 json!({"role": "assistant", "refusal": null, "reasoning": "hm", "tool_calls": [
                     {"function": {"arguments": {"n": 1.0, "q": "it"}, "name": "find"}, "id": "c1", "index": 0}
                 ]}),
@@ -261,6 +286,7 @@ mod tests {
                 json!({"role": "assistant", "content": "x", "tool_calls": asked()[2]["tool_calls"]}),
             ),
             (2, json!({"role": "assistant", "content": null})),
+            (1, json!({"role": "user", "content": "<think>hm</think> find it"})),
             (
                 2,
                 json!({"role": "assistant", "tool_calls": [{"id": "c2", "function": {"name": "find", "arguments": "{\"q\": \"it\", \"n\": 1}"}}]}),

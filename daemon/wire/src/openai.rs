@@ -83,22 +83,31 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Prompt tokens found in the KV cache.
     pub cached_tokens: u64,
+    /// Generated tokens that were reasoning.
+    pub reasoning_tokens: u64,
 }
 
 impl Serialize for Usage {
-    /// OpenAI's form, with `total_tokens` and `prompt_tokens_details.cached_tokens`.
+    /// OpenAI's form, with `total_tokens`, `prompt_tokens_details.cached_tokens` and
+    /// `completion_tokens_details.reasoning_tokens`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Details {
+        struct PromptDetails {
             cached_tokens: u64,
         }
-        let mut out = serializer.serialize_struct("Usage", 4)?;
+        #[derive(Serialize)]
+        struct CompletionDetails {
+            reasoning_tokens: u64,
+        }
+        let mut out = serializer.serialize_struct("Usage", 5)?;
         out.serialize_field("prompt_tokens", &self.prompt_tokens)?;
         out.serialize_field("completion_tokens", &self.completion_tokens)?;
         let total_tokens = self.prompt_tokens.saturating_add(self.completion_tokens);
         out.serialize_field("total_tokens", &total_tokens)?;
-        let details = Details { cached_tokens: self.cached_tokens };
+        let details = PromptDetails { cached_tokens: self.cached_tokens };
         out.serialize_field("prompt_tokens_details", &details)?;
+        let details = CompletionDetails { reasoning_tokens: self.reasoning_tokens };
+        out.serialize_field("completion_tokens_details", &details)?;
         out.end()
     }
 }

@@ -146,7 +146,8 @@ fn call(id: &str, arguments: &str) -> ToolCall {
     ToolCall { id: id.to_owned(), name: "find".to_owned(), arguments: arguments.to_owned() }
 }
 
-const USAGE: Usage = Usage { prompt_tokens: 30, completion_tokens: 11, cached_tokens: 10 };
+const USAGE: Usage =
+    Usage { prompt_tokens: 30, completion_tokens: 11, cached_tokens: 10, reasoning_tokens: 4 };
 
 fn extension() -> Extension {
     let mut speculation = Speculation { draft_length: 3, ..Speculation::default() };
@@ -174,6 +175,7 @@ fn whole_answers() {
     let response = chat::Response {
         head: &head,
         content: "",
+        reasoning: "",
         tool_calls: &calls,
         finish_reason: FinishReason::ToolCalls,
         usage: USAGE,
@@ -182,6 +184,7 @@ fn whole_answers() {
     assert_json(&response.to_json(), "chat_tool_calls.json");
     let response = chat::Response {
         content: "Say \"hi\"\n\u{1F600}",
+        reasoning: "Hm.\n\"So\"",
         tool_calls: &[],
         finish_reason: FinishReason::Stop,
         extension: None,
@@ -205,9 +208,12 @@ fn streams() {
     let events = [
         stream.role(),
         dwell_wire::sse::comment("keepalive 10/30"),
+        stream.reasoning("Hm.\n\"So\""),
         stream.content("Say \"hi\"\n"),
         stream.content("\u{1F600}"),
-        stream.tool_call(0, &call("call_1", r#"{"q": "a b"}"#)),
+        stream.tool_call(0, &call("call_1", "")),
+        stream.arguments(0, r#"{"q": "#),
+        stream.arguments(0, r#""a b"}"#),
         stream.tool_call(1, &call("call_2", "{}")),
         stream.end(FinishReason::ToolCalls, &USAGE, Some(&extension())),
     ];

@@ -278,29 +278,36 @@ proptest! {
 
     #[test]
     fn an_answer_in_pieces_is_the_whole_answer(
-        content in text(),
+        (content, reasoning) in (text(), text()),
         calls in calls(),
         cuts in vec(any::<Index>(), 0..5),
         include_usage: bool,
         before in messages(),
     ) {
         let head = Head { id: "chatcmpl-1".to_owned(), created_s: 1, model: "m".to_owned() };
-        let usage = Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 2 };
+        let usage =
+            Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 2, reasoning_tokens: 1 };
         let finish_reason = if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
         let whole = chat::Response {
-            head: &head, content: &content, tool_calls: &calls, finish_reason, usage, extension: None,
+            head: &head, content: &content, reasoning: &reasoning, tool_calls: &calls, finish_reason, usage, extension: None,
         };
         let whole = Answer::parse(&whole.to_json()).unwrap();
-        prop_assert_eq!(&whole.content, &content);
+        prop_assert_eq!((&whole.content, &whole.reasoning), (&content, &reasoning));
         prop_assert_eq!(&whole.tool_calls, &calls);
 
         let stream = chat::Stream::new(&head, include_usage);
         let mut sent = stream.role();
+        for piece in cut(&reasoning, &cuts) {
+            sent.extend(stream.reasoning(piece));
+        }
         for piece in cut(&content, &cuts) {
             sent.extend(stream.content(piece));
         }
         for (index, call) in (0..).zip(&calls) {
-            sent.extend(stream.tool_call(index, call));
+            sent.extend(stream.tool_call(index, &ToolCall { arguments: String::new(), ..call.clone() }));
+            for piece in cut(&call.arguments, &cuts) {
+                sent.extend(stream.arguments(index, piece));
+            }
         }
         sent.extend(stream.end(finish_reason, &usage, None));
         let mut heard = Answer::default();

@@ -1,39 +1,73 @@
 //! Where answers end, and what of them is shown.
 
-use super::*;
-use crate::toy::Folder;
+use serde_json::{Map, Value, json};
 
-fn run(stops: &[&str], tools: bool, bursts: &[&str]) -> (String, Vec<Taken>) {
-    let folder = Folder::with_pair(21);
-    // The letter z ends an answer.
-    let tokenizer = Arc::new(Tokenizer::open(&folder.source("target"), &[25]).unwrap());
+use super::*;
+
+/// An answer in `bursts` of text to a conversation: what happened, and what became of the tokens. The letter z ends it.
+fn run(
+    stops: &[&str],
+    (tools, prompt): (&[Value], &str),
+    bursts: &[&str],
+) -> (Vec<String>, Vec<Taken>, usize) {
+    let tokenizer = Arc::new(Tokenizer::of_bytes(vec![u32::from(b'z')]));
     let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-    let mut answer = Answer::new(Arc::clone(&tokenizer), &stops, tools);
+    let habits = Habits::infer("<tool_call> </think>", &tokenizer);
+    let chat =
+        Prompt::Chat { messages: Vec::new(), tools: tools.to_vec(), template_kwargs: Map::new() };
+    let mut answer = Answer::new(Arc::clone(&tokenizer), &stops, habits.parsers(&chat, prompt));
     let mut taken = Vec::new();
     for burst in bursts {
-        taken.push(answer.push(&tokenizer.encode(burst, false).unwrap()));
+        let tokens: Vec<u32> = burst.bytes().map(u32::from).collect();
+        taken.push(answer.push(&tokens));
         if taken.last().unwrap().ended {
             break;
         }
     }
     answer.finish();
-    let mut text = String::new();
+    let mut said = Vec::new();
     while let Some(event) = answer.next() {
-        match event {
-            Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
-            Event::Text(more) => text.push_str(&more),
-            other => panic!("unexpected {other:?}"),
-        }
+        said.push(match event {
+            Event::Text(text) => text,
+            Event::Reasoning(text) => format!("thinks {text}"),
+            Event::ToolCall { name, .. } => format!("calls {name}"),
+            Event::Arguments(json) => format!("with {json}"),
+            other @ (Event::Done(_) | Event::Logprobs(_)) => panic!("unexpected {other:?}"),
+        });
     }
-    (text, taken)
+    (said, taken, answer.reasoning_tokens())
 }
 
 #[test]
 fn tokens_behind_the_end_of_a_burst_are_left() {
     let going = |tokens| Taken { tokens, ended: false };
     let ended = |tokens| Taken { tokens, ended: true };
-    assert_eq!(run(&[], false, &["ab", "czde"]), ("abc".to_owned(), vec![going(2), ended(2)]));
-    assert_eq!(run(&["cd"], false, &["abc", "def"]), ("ab".to_owned(), vec![going(3), ended(1)]));
-    assert_eq!(run(&["cdx"], true, &["abc", "de"]), ("abcde".to_owned(), vec![going(3), going(2)]));
-    assert_eq!(run(&["cdx"], false, &["abc", "z"]), ("abc".to_owned(), vec![going(3), ended(1)]));
+    let tool = [json!({"type": "function", "function": {"name": "f"}})];
+    for (stops, tools, bursts, said, taken) in [
+        (&[][..], &[][..], &["ab", "czde"][..], "abc", [going(2), ended(2)]),
+        (&["cd"], &[], &["abc", "def"], "ab", [going(3), ended(1)]),
+        (&["cdx"], &tool, &["abc", "de"], "abcde", [going(3), going(2)]),
+        (&["cdx"], &[], &["abc", "z"], "abc", [going(3), ended(1)]),
+    ] {
+        assert_eq!(run(stops, (tools, ""), bursts), (vec![said.to_owned()], taken.to_vec(), 0));
+    }
+}
+
+#[test]
+fn reasoning_text_and_calls_are_told_apart() {
+    let tool = [json!({"type": "function", "function": {"name": "f"}})];
+    let call = r#"<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>"#;
+    let bursts = ["<think>\nhm <tool_call>", "\n</think>\n\n", "So: ", call, "\nz"];
+    let (said, _, tokens) = run(&[], (&tool, "a"), &bursts);
+    assert_eq!(said, ["thinks hm <tool_call>", "So:", "calls f", r#"with {"a": 1}"#]);
+    assert_eq!(tokens, "<think>\nhm <tool_call>\n</think>".len() - "<think".len());
+
+    // The prompt has opened the block, and the answer ends within it.
+    let (said, _, tokens) = run(&[], (&tool, "a<think>\n"), &["hm", call]);
+    assert_eq!(said, [format!("thinks hm{call}")]);
+    assert_eq!(tokens, 2 + call.len());
+
+    // Without tools, marks are text.
+    let (said, _, _) = run(&[], (&[], ""), &[call]);
+    assert_eq!(said, [call]);
 }

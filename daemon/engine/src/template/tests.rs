@@ -79,7 +79,7 @@ fn template() -> ChatTemplate {
     let mut environment = environment().unwrap();
     environment.add_template_owned(DEFAULT, TEMPLATE).unwrap();
     let tokens = Map::from_iter([("eos_token".to_owned(), json!("</s>"))]);
-    ChatTemplate { environment, tokens }
+    ChatTemplate { environment, text: TEMPLATE.to_owned(), tokens }
 }
 
 fn render(messages: &Value, tools: &Value, further: &Value) -> Result<String, String> {

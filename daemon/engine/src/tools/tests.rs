@@ -1,113 +1,409 @@
-//! Calls are found and nothing is lost, whatever the pieces.
+//! Calls are found in every form and nothing is lost, whatever the pieces.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
-fn run(pieces: &[&str]) -> Vec<Part> {
-    let mut parser = ToolParser::default();
+/// Tools that the tests offer.
+fn tools() -> Vec<Value> {
+    let tool = |name: &str, properties: Value| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}});
+    vec![
+        tool("f", json!({"a": {"type": "integer"}, "b": {"type": "string"}})),
+        tool("g", json!({})),
+        tool(
+            "typed",
+            json!({
+                "text": {"type": "string"}, "count": {"type": "integer"}, "share": {"type": "number"},
+                "yes": {"type": "boolean"}, "list": {"type": "array"}, "object": {"type": "object"},
+                "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "either": {"type": ["integer", "string"]},
+                "one": {"enum": [1, 2]},
+            }),
+        ),
+    ]
+}
+
+/// The parts of an answer that comes in pieces, neighbours joined.
+fn run(dialect: Dialect, pieces: &[&str]) -> Vec<Part> {
+    let mut parser = dialect.parser(&tools());
     let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
     parts.extend(parser.finish());
     let mut merged: Vec<Part> = Vec::new();
     for part in parts {
         match (merged.last_mut(), part) {
-            (Some(Part::Text(last)), Part::Text(text)) => last.push_str(&text),
+            (Some(Part::Text(last)), Part::Text(more))
+            | (Some(Part::Arguments(last)), Part::Arguments(more)) => last.push_str(&more),
             (_, part) => merged.push(part),
         }
     }
     merged
 }
 
-fn call(name: &str, arguments: &str) -> Part {
-    Part::Call { name: name.to_owned(), arguments: arguments.to_owned() }
+/// The same in one piece and character by character.
+fn both(dialect: Dialect, answer: &str) -> Vec<Part> {
+    let whole = run(dialect, &[answer]);
+    let characters: Vec<String> = answer.chars().map(String::from).collect();
+    let pieces: Vec<&str> = characters.iter().map(String::as_str).collect();
+    assert_eq!(run(dialect, &pieces), whole, "in single characters: {answer}");
+    whole
+}
+
+fn call(name: &str, arguments: &str) -> [Part; 2] {
+    [Part::Call(name.to_owned()), Part::Arguments(arguments.to_owned())]
 }
 
 fn text(text: &str) -> Part {
     Part::Text(text.to_owned())
 }
 
+fn calls(calls: &[(&str, &str)]) -> Vec<Part> {
+    calls.iter().flat_map(|(name, arguments)| call(name, arguments)).collect()
+}
+
+use Dialect::{Granite, Llama, Mistral, Python, TaggedJson, Xml};
+
+const ALL: [Dialect; 6] = [TaggedJson, Granite, Llama, Mistral, Xml, Python];
+
 #[test]
 fn calls_are_found_between_text() {
     let answer = "Let me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1.50}}\n</tool_call>\n\
                   <tool_call>{\"name\": \"g\"}</tool_call>\n";
-    let expected = [text("Let me see."), call("f", "{\"a\": 1.50}"), call("g", "{}")];
-    assert_eq!(run(&[answer]), expected);
-    let characters: Vec<String> = answer.chars().map(String::from).collect();
-    let pieces: Vec<&str> = characters.iter().map(String::as_str).collect();
-    assert_eq!(run(&pieces), expected);
+    let mut expected = vec![text("Let me see.")];
+    expected.extend(calls(&[("f", "{\"a\": 1.50}"), ("g", "{}")]));
+    assert_eq!(both(TaggedJson, answer), expected);
 }
 
 #[test]
-fn a_call_is_reported_as_soon_as_it_is_complete() {
-    let mut parser = ToolParser::default();
+fn a_call_is_passed_on_while_it_is_written() {
+    let mut parser = TaggedJson.parser(&tools());
     assert_eq!(parser.push("hi <tool"), [text("hi")]);
-    assert_eq!(parser.push("_call>{\"name\": \"f\", \"arguments\": {}}"), []);
-    assert_eq!(parser.push("</tool_call>"), [call("f", "{}")]);
+    assert_eq!(parser.push("_call>{\"name\": \"f\", \"argu"), []);
+    assert_eq!(parser.push("ments\": {\"a\""), call("f", "{\"a\""));
+    assert_eq!(parser.push(": 1}"), [Part::Arguments(": 1}".to_owned())]);
+    assert_eq!(parser.push("}</tool_call>"), []);
     assert_eq!(parser.push(" so"), [text(" so")]);
+
+    let mut parser = Xml.parser(&tools());
+    assert_eq!(parser.push("<tool_call>\n<function=f>\n"), []);
+    let begun = parser.push("<parameter=b>\nfn main()\n");
+    assert_eq!(begun, call("f", "{\"b\": \"fn main()"));
+    assert_eq!(parser.push("{}\n</param"), [Part::Arguments("\\n{}".to_owned())]);
+    assert_eq!(parser.push("eter>\n<parameter=a>\n1"), [Part::Arguments("\", \"a\": ".to_owned())]);
+    assert_eq!(parser.push("2\n</parameter>"), [Part::Arguments("12".to_owned())]);
+    assert_eq!(parser.push("\n</function>"), [Part::Arguments("}".to_owned())]);
 }
 
 #[test]
-fn what_does_not_parse_comes_back_as_it_was() {
-    for answer in [
-        "<tool_call>{\"name\": \"f\", \"arguments\": {}",
-        "<tool_call>\n{\"name\": \"f\", }\n</tool_call>",
-        "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call> and on",
-        "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>",
-        "<tool_call>{\"name\": \"\", \"arguments\": {}}</tool_call>",
-        "a </tool_call> b <tool_cal",
-        "  spaces  \n",
+fn json_is_found_in_every_dress() {
+    let [f, g] = [("f", "{\"a\": 1}"), ("g", "{}")];
+    for (dialect, answer, expected) in [
+        (
+            TaggedJson,
+            "<tool_call>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\"}]</tool_call>",
+            &[f, g][..],
+        ),
+        (
+            TaggedJson,
+            "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n{\"name\": \"g\"}\n</tool_call>",
+            &[f, g],
+        ),
+        (TaggedJson, "<tool_call>{\"arguments\": {\"a\": 1}, \"name\": \"f\"}</tool_call>", &[f]),
+        (
+            TaggedJson,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"}\"}</tool_call>",
+            &[f],
+        ),
+        (
+            TaggedJson,
+            "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>",
+            &[f],
+        ),
+        (
+            TaggedJson,
+            "<tool_call>{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": 1}}}</tool_call>",
+            &[f],
+        ),
+        (TaggedJson, "<tool_call>{\"name\": \"g\", \"arguments\": null}</tool_call>", &[g]),
+        // The brace around the call is forgotten, or the end mark.
+        (TaggedJson, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}</tool_call>", &[f]),
+        (TaggedJson, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}", &[f]),
+        (
+            Granite,
+            "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": {}}]",
+            &[f, g],
+        ),
+        (Granite, "<|tool_call|> <tool_call>[{\"name\": \"g\"}]", &[g]),
+        (Granite, "<tool_call>{\"name\": \"g\"}</tool_call>", &[g]),
+        (Llama, "<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}", &[f]),
+        (Llama, "\n{\"name\": \"f\", \"parameters\": {\"a\": 1}}", &[f]),
+        (Llama, "{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"a\": 1}}", &[f]),
+        (Llama, "{\"function\": \"f\", \"parameters\": {\"a\": 1}}", &[f]),
+        (
+            Llama,
+            "{\"name\": \"f\", \"parameters\": {\"a\": 1}}; {\"name\": \"g\", \"parameters\": {}}",
+            &[f, g],
+        ),
+        (
+            Llama,
+            "[{\"name\": \"f\", \"parameters\": {\"a\": 1}}, {\"name\": \"g\", \"parameters\": {}}]",
+            &[f, g],
+        ),
+        (Mistral, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}]", &[f]),
     ] {
-        assert_eq!(run(&[answer]), [text(answer)]);
+        assert_eq!(both(dialect, answer), calls(expected), "{answer}");
+    }
+}
+
+#[test]
+fn what_is_no_call_comes_back_as_it_was() {
+    for (dialect, answer) in [
+        (TaggedJson, "<tool_call>{\"name\": \"f\", \"arguments\": "),
+        (TaggedJson, "<tool_call>\n{\"name\": \"f\", }\n</tool_call>"),
+        (TaggedJson, "<tool_call>{\"name\": 3, \"arguments\": {}}</tool_call> and on"),
+        (TaggedJson, "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>"),
+        (TaggedJson, "<tool_call>{\"name\": \"\", \"arguments\": {}}</tool_call>"),
+        (TaggedJson, "<tool_call>{\"name\": \"f\", \"arg</tool_call>"),
+        (TaggedJson, "a </tool_call> b <tool_cal"),
+        (TaggedJson, "  spaces  \n"),
+        (Granite, "<|tool_call|>[]"),
+        (Granite, "<|tool_call|><tool_call>no"),
+        (Llama, "{\"name\": \"Bob\", \"parameters\": {}}"),
+        (Llama, "{\"name\": \"f\"; a list"),
+        (Llama, "Use {\"name\": \"f\", \"parameters\": {}}"),
+        (Llama, "<|python_tag|>brave_search.call(query=\"x\")"),
+        (Llama, "[1, 2]"),
+        (Mistral, "[TOOL_CALL"),
+        (Xml, "<tool_call>\n{\"name\": \"f\"}\n</tool_call>"),
+        (Xml, "<function=f> does it"),
+        (Xml, "<tool_call>\n<function=f>\n"),
+        (Xml, "<function=f\nx>"),
+        (Python, "```tool_code\nimport os\n```"),
+        (Python, "```tool_code\nf(a=1+2)\n```"),
+        (Python, "```tool_code\n```"),
+        (Python, "[unknown(a=1)]"),
+        (Python, "[1, 2] is a list"),
+        (Python, "[f(a=1"),
+        (Python, "f(a=1)"),
+        (Python, "```python\nf(a=1)\n```"),
+    ] {
+        assert_eq!(both(dialect, answer), [text(answer)]);
     }
 }
 
 #[test]
 fn a_broken_call_does_not_hide_a_good_one() {
-    assert_eq!(
-        run(&["<tool_call>oops <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>"]),
-        [text("<tool_call>oops"), call("f", "{}")]
-    );
+    let answer = "<tool_call>oops <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+    let mut expected = vec![text("<tool_call>oops")];
+    expected.extend(call("f", "{}"));
+    assert_eq!(both(TaggedJson, answer), expected);
+}
+
+#[test]
+fn a_call_that_breaks_late_keeps_what_came() {
+    for (dialect, answer, arguments, rest) in [
+        (
+            TaggedJson,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [1, ",
+            "{\"a\": [1, ",
+            None,
+        ),
+        (
+            TaggedJson,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": </tool_call> on",
+            "{\"a\": ",
+            Some(" on"),
+        ),
+        (
+            TaggedJson,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}} and</tool_call>",
+            "{}",
+            Some(" and</tool_call>"),
+        ),
+        (Xml, "<function=f>\n<parameter=b>\nhal", "{\"b\": \"hal", None),
+        (
+            Xml,
+            "<function=f>\n<parameter=b>\nx\n</parameter>\n<parameter=a>\n1",
+            "{\"b\": \"x\", \"a\": 1",
+            None,
+        ),
+        (Xml, "<function=f>\n<parameter=b>\nx\n</parameter>\n", "{\"b\": \"x\"", None),
+        (Xml, "<function=f><parameter=b>x</parameter> oh", "{\"b\": \"x\"}", Some(" oh")),
+    ] {
+        let mut expected = calls(&[("f", arguments)]);
+        expected.extend(rest.map(text));
+        assert_eq!(both(dialect, answer), expected, "{answer}");
+    }
 }
 
 #[test]
 fn marks_inside_strings_are_part_of_them() {
-    let arguments = "{\"code\": \"</tool_call> \\\" <tool_call>\"}";
+    let arguments = "{\"code\": \"</tool_call> \\\" <tool_call> }\"}";
     let answer = format!("<tool_call>{{\"name\": \"f\", \"arguments\": {arguments}}}</tool_call>");
-    assert_eq!(run(&[&answer]), [call("f", arguments)]);
+    assert_eq!(both(TaggedJson, &answer), calls(&[("f", arguments)]));
 }
 
 #[test]
-fn arguments_written_as_a_string_are_unwrapped() {
-    let answer = "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>";
-    assert_eq!(run(&[answer]), [call("f", "{\"a\": 1}")]);
+fn bare_line_breaks_in_strings_are_escaped() {
+    let answer = "<tool_call>{\"name\": \"f\", \"arguments\": {\n\"b\": \"x\n\ty\"}}</tool_call>";
+    assert_eq!(both(TaggedJson, answer), calls(&[("f", "{\n\"b\": \"x\\n\\ty\"}")]));
+}
+
+#[test]
+fn values_of_xml_get_the_types_of_the_schema() {
+    let answer = |name: &str, value: &str| {
+        format!(
+            "<tool_call>\n<function=typed>\n<parameter={name}>\n{value}\n</parameter>\n</function>\n</tool_call>"
+        )
+    };
+    for (name, value, expected) in [
+        ("text", "12", "\"12\""),
+        ("text", "a \"b\"\n\n  c\n", "\"a \\\"b\\\"\\n\\n  c\\n\""),
+        ("text", "null", "\"null\""),
+        ("text", "a < b </p", "\"a < b </p\""),
+        ("unknown", "12", "\"12\""),
+        ("count", "12", "12"),
+        ("count", "many", "\"many\""),
+        ("share", "1.50", "1.50"),
+        ("yes", "True", "true"),
+        ("yes", "false", "false"),
+        ("list", "[1, \"x\"]", "[1, \"x\"]"),
+        ("list", "['x', None]", "[\"x\",null]"),
+        ("object", "{\"a\": {\"b\": 1}}", "{\"a\": {\"b\": 1}}"),
+        ("object", "{'a': (1, 2.5)}", "{\"a\":[1,2.5]}"),
+        ("maybe", "null", "null"),
+        ("maybe", "12", "\"12\""),
+        ("either", "12", "12"),
+        ("either", "twelve", "\"twelve\""),
+        ("one", "2", "2"),
+    ] {
+        let arguments = format!("{{\"{name}\": {expected}}}");
+        assert_eq!(both(Xml, &answer(name, value)), calls(&[("typed", &arguments)]), "{name}");
+    }
+}
+
+#[test]
+fn xml_may_be_untidy() {
+    for (answer, arguments) in [
+        ("<tool_call>\n<function=f>\n</function>\n</tool_call>", "{}"),
+        ("<function=f><parameter=a>1</parameter></function>", "{\"a\": 1}"),
+        (
+            "<function=f>\n<parameter=a>\n1\n<parameter=b>\nx\n</function>\n</tool_call>",
+            "{\"a\": 1, \"b\": \"x\"}",
+        ),
+    ] {
+        assert_eq!(both(Xml, answer), calls(&[("f", arguments)]), "{answer}");
+    }
+    let two = "<tool_call>\n<function=f>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>";
+    assert_eq!(both(Xml, two), calls(&[("f", "{}"), ("g", "{}")]));
+}
+
+#[test]
+fn python_calls_are_read() {
+    for (answer, expected) in [
+        ("[f(a=1, b='x'), g()]", &[("f", "{\"a\":1,\"b\":\"x\"}"), ("g", "{}")][..]),
+        (
+            "```tool_code\nprint(default_api.f(a=-1, b=\"\"\"x\n\"y\\u00e9\"\"\"))\n```",
+            &[("f", "{\"a\":-1,\"b\":\"x\\n\\\"yé\"}")],
+        ),
+        ("```tool_code\nx = f(1, 'y')\ng()\n```", &[("f", "{\"a\":1,\"b\":\"y\"}"), ("g", "{}")]),
+        (
+            "```tool_code\nh(x={'k': [True, None, 1.5e3, ()]},)",
+            &[("h", "{\"x\":{\"k\":[true,null,1500.0,[]]}}")],
+        ),
+        (
+            "<|tool_call_start|>[g(), h(q='')]<|tool_call_end|>",
+            &[("g", "{}"), ("h", "{\"q\":\"\"}")],
+        ),
+    ] {
+        assert_eq!(both(Python, answer), calls(expected), "{answer}");
+    }
+}
+
+#[test]
+fn the_form_follows_from_the_template_or_the_vocabulary() {
+    let none = |_: &str| false;
+    for (template, dialect) in [
+        ("{{- '\\n<tool_call>\\n{\"name\": \"' }}", TaggedJson),
+        ("<tool_call>\\n<function=...", Xml),
+        ("'<|start_of_role|>assistant<|tool_call|>'", Granite),
+        ("{{- '<|start_header_id|>' }}", Llama),
+        ("{{ '<start_of_turn>' + role }}", Python),
+        ("[TOOL_CALLS]", Mistral),
+        ("{{ message.content }}", TaggedJson),
+    ] {
+        assert_eq!(Dialect::infer(template, none), dialect, "{template}");
+    }
+    assert_eq!(Dialect::infer("{{ m }}", |token| token == "<|python_tag|>"), Llama);
+}
+
+/// Answers made of what the forms are made of.
+fn answer() -> impl Strategy<Value = String> {
+    let pieces = [
+        "<tool_call>",
+        "</tool_call>",
+        "<|tool_call|>",
+        "<|python_tag|>",
+        "[TOOL_CALLS]",
+        "\n",
+        "[",
+        "]",
+        ", ",
+        "; ",
+        "{\"name\": \"f\", \"arguments\": {\"é\": \"x\"}}",
+        "{\"name\": \"g\", \"parameters\": {}}",
+        "{\"name\": \"f\"",
+        "\"arguments\": {",
+        "}",
+        "<tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call>",
+        "<function=f>",
+        "</function>",
+        "<parameter=a>",
+        "<parameter=b>\nx",
+        "</parameter>",
+        "\n1\n",
+        "```tool_code\n",
+        "```",
+        "f(a=1)",
+        "[g(), f(b='x')]",
+        "print(",
+        ")",
+        "\"",
+        "\\",
+        "<",
+    ];
+    let piece = prop_oneof![
+        4 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
+        1 => "[a-z<>\"{}é ]{0,6}",
+    ];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
-    fn nothing_is_lost_however_it_comes(
-        parts in prop::collection::vec(prop_oneof![
-            Just("<tool_call>".to_owned()), Just("</tool_call>".to_owned()), Just("\n".to_owned()),
-            Just("{\"name\": \"f\", \"arguments\": {\"é\": \"x\"}}".to_owned()),
-            Just("<tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call>".to_owned()),
-            "[a-z<>\"{}é ]{0,6}".prop_map(|text| text),
-        ], 0..10),
-        cuts in prop::collection::vec(0usize..400, 0..12),
+    fn pieces_give_what_the_whole_gives(
+        answer in answer(),
+        cuts in prop::collection::vec(0usize..300, 0..12),
+        dialect in prop::sample::select(ALL.to_vec()),
     ) {
-        let answer = parts.concat();
         let mut cuts: Vec<usize> =
             cuts.into_iter().filter(|&cut| answer.is_char_boundary(cut)).collect();
         cuts.extend([0, answer.len()]);
         cuts.sort_unstable();
         let pieces: Vec<&str> = cuts.windows(2).map(|cut| &answer[cut[0]..cut[1]]).collect();
-        let found = run(&pieces);
-        prop_assert_eq!(&found, &run(&[&answer]));
-        // Marks, names and whitespace around calls apart, every character comes back in order.
-        let bare = |text: &str| text.split_whitespace().collect::<String>();
-        let back: String = found.iter().map(|part| match part {
-            Part::Text(text) => bare(text),
-            Part::Call { name, arguments } => {
-                bare(&format!("{OPEN}{{\"name\":\"{name}\",\"arguments\":{arguments}}}{CLOSE}"))
-            }
+        prop_assert_eq!(run(dialect, &pieces), both(dialect, &answer));
+    }
+
+    #[test]
+    fn no_character_of_an_answer_is_lost(
+        answer in answer(),
+        dialect in prop::sample::select(vec![TaggedJson, Granite, Llama, Mistral]),
+    ) {
+        // Letters that no mark and no field's name has: text, names and arguments hold every one of them, in order.
+        let bare = |text: &str| text.chars().filter(|c| "bjkqvwxzé".contains(*c)).collect::<String>();
+        let back: String = run(dialect, &[&answer]).iter().map(|part| match part {
+            Part::Text(text) | Part::Call(text) | Part::Arguments(text) => bare(text),
         }).collect();
         prop_assert_eq!(back, bare(&answer));
     }

@@ -12,7 +12,7 @@ use dwell_probes::timeline::Timeline;
 
 use super::*;
 use crate::admission::Admission;
-use crate::answer::Answer;
+use crate::answer::{Answer, Parsers};
 use crate::backend::{Event, Generation, Sampling, TokenLogprob};
 use crate::reply::Reply;
 use crate::sampler::Sampler;
@@ -112,7 +112,7 @@ impl Bench {
             draft_tokens: asked.drafted,
             adapts: asked.adapts,
             logprobs: asked.logprobs,
-            answer: Answer::new(Arc::clone(&self.tokenizer), &asked.stops, false),
+            answer: Answer::new(Arc::clone(&self.tokenizer), &asked.stops, Parsers::default()),
             timeline: Timeline::new(),
             reply,
             produced: 0,
@@ -189,7 +189,9 @@ fn listen(mut generation: Generation, patience: usize) -> Heard {
         match generation.events.blocking_recv().unwrap() {
             Event::Logprobs(more) => told.extend(more),
             Event::Text(more) => text.push_str(&more),
-            Event::ToolCall(call) => panic!("no tools were offered: {call:?}"),
+            other @ (Event::Reasoning(_) | Event::ToolCall { .. } | Event::Arguments(_)) => {
+                panic!("no tools were offered: {other:?}")
+            }
             Event::Done(outcome) => return Heard { text, told, outcome: *outcome },
         }
         events += 1;

@@ -42,8 +42,8 @@ fn ask(engine: &Engine, text: &str, max_tokens: u32, draft_tokens: u32) -> (Stri
         match generation.events.blocking_recv().unwrap() {
             Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
             Event::Text(text) => answer.push_str(&text),
-            Event::ToolCall(call) => panic!("a call without tools: {call:?}"),
             Event::Done(outcome) => return (answer, *outcome),
+            other => panic!("raw text has no parts: {other:?}"),
         }
     }
 }

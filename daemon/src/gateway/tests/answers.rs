@@ -113,8 +113,17 @@ async fn tool_calls_come_as_openai_has_them_and_are_written_down_without_argumen
         let body = response.text().await.unwrap();
         let calls = if stream {
             let events = events_of(&body);
-            assert_eq!(events[2]["choices"][0]["finish_reason"], "tool_calls");
-            events[1]["choices"][0]["delta"]["tool_calls"].clone()
+            assert_eq!(events[4]["choices"][0]["finish_reason"], "tool_calls");
+            let delta =
+                |event: usize| events[event]["choices"][0]["delta"]["tool_calls"][0].clone();
+            let mut call = delta(1);
+            assert_eq!((&call["index"], &call["function"]["arguments"]), (&json!(0), &json!("")));
+            let pieces = [delta(2), delta(3)].map(|piece| {
+                assert_eq!(piece["index"], 0);
+                piece["function"]["arguments"].as_str().unwrap().to_owned()
+            });
+            call["function"]["arguments"] = pieces.concat().into();
+            json!([call])
         } else {
             let answer: Value = serde_json::from_str(&body).unwrap();
             assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
@@ -127,6 +136,52 @@ async fn tool_calls_come_as_openai_has_them_and_are_written_down_without_argumen
         let tools = server.departure().await.tools;
         assert_eq!((tools.len(), tools[0].name.as_str()), (1, "search_code"));
         assert_eq!(calls[0]["id"], tools[0].id);
+    }
+}
+
+#[tokio::test]
+async fn reasoning_comes_apart_from_the_answer_and_is_no_part_of_the_conversation() {
+    for stream in [false, true] {
+        let script = Script {
+            pieces: vec![
+                Piece::Reasoning("First".to_owned()),
+                Piece::Reasoning(" this.".to_owned()),
+                Piece::text("Yes."),
+            ],
+            output_tokens: 6,
+            reasoning_tokens: 4,
+            ..Script::default()
+        };
+        let again = Script::text(&["Done."]);
+        let mut server = Server::new(Arc::new(Fake::scripted(4, [script, again]))).await;
+        let mut asked = question(stream);
+        asked["stream_options"] = json!({"include_usage": true});
+        let body = server.post("/v1/chat/completions", &asked).await.text().await.unwrap();
+        let (message, usage) = if stream {
+            let events = events_of(&body);
+            let texts = |field: &str| -> String {
+                let deltas = events.iter().map(|event| &event["choices"][0]["delta"][field]);
+                deltas.filter_map(Value::as_str).collect()
+            };
+            let message = json!({"content": texts("content"), "reasoning_content": texts("reasoning_content")});
+            (message, events[events.len() - 2]["usage"].clone())
+        } else {
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            (answer["choices"][0]["message"].clone(), answer["usage"].clone())
+        };
+        assert_eq!(message["content"], "Yes.");
+        assert_eq!(message["reasoning_content"], "First this.");
+        assert_eq!(usage["completion_tokens"], 6);
+        assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
+
+        server.arrival().await;
+        let link = server.departure().await.answer_link.unwrap();
+        asked["messages"].as_array_mut().unwrap().extend([
+            json!({"role": "assistant", "content": "<think>First this.</think>\n\nYes."}),
+            json!({"role": "user", "content": "Go on."}),
+        ]);
+        server.post("/v1/chat/completions", &asked).await;
+        assert_eq!(server.arrival().await.keys.links[1], link);
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Response<'a> {
     pub head: &'a Head,
     /// The text; written as null when it is empty and there are tool calls.
     pub content: &'a str,
+    /// What the model thought before it answered; left out when it is empty. The field's name is DeepSeek's, `reasoning_content`,
+    /// which most servers write and chat templates read; `mlx_lm.server` says `reasoning`. One name only: a client that reads
+    /// both would have everything twice.
+    pub reasoning: &'a str,
     /// The tools asked for.
     pub tool_calls: &'a [ToolCall],
     /// Why it ended.
@@ -49,6 +53,8 @@ impl Response<'_> {
         struct Message<'a> {
             role: &'static str,
             content: Option<&'a str>,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            reasoning_content: &'a str,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             tool_calls: &'a [ToolCall],
         }
@@ -56,6 +62,7 @@ impl Response<'_> {
         let message = Message {
             role: "assistant",
             content: (!says_nothing).then_some(self.content),
+            reasoning_content: self.reasoning,
             tool_calls: self.tool_calls,
         };
         let finish_reason = self.finish_reason;
@@ -72,7 +79,8 @@ impl Response<'_> {
 }
 
 /// Writes the chunks of one answer, `object` = `chat.completion.chunk`, framed as server-sent events: first
-/// [`Self::role`], then [`Self::content`] and [`Self::tool_call`] in any order, last [`Self::end`] or [`Self::error`].
+/// [`Self::role`], then [`Self::reasoning`], [`Self::content`] and [`Self::tool_call`] with its [`Self::arguments`] as they
+/// come, last [`Self::end`] or [`Self::error`].
 #[derive(Clone, Debug)]
 pub struct Stream {
     /// The event up to the choices, ready to be copied.
@@ -100,7 +108,17 @@ impl Stream {
         })
     }
 
-    /// A whole tool call; `index` counts the answer's tool calls from 0.
+    /// More of what the model thinks before it answers; see [`Response::reasoning`].
+    pub fn reasoning(&self, text: &str) -> Vec<u8> {
+        self.delta(|out| {
+            out.extend_from_slice(br#"{"reasoning_content":"#);
+            write_json(out, text);
+            out.push(b'}');
+        })
+    }
+
+    /// The beginning of a tool call: its id, its name, and what there is of its arguments, which more [`Self::arguments`] may
+    /// follow. `index` counts the answer's tool calls from 0.
     pub fn tool_call(&self, index: u32, call: &ToolCall) -> Vec<u8> {
         #[derive(Serialize)]
         struct Delta<'a> {
@@ -113,6 +131,17 @@ impl Stream {
             call: &'a ToolCall,
         }
         self.delta(|out| write_json(out, &Delta { tool_calls: [Indexed { index, call }] }))
+    }
+
+    /// More of the arguments of the tool call `index`.
+    pub fn arguments(&self, index: u32, json: &str) -> Vec<u8> {
+        self.delta(|out| {
+            out.extend_from_slice(br#"{"tool_calls":[{"index":"#);
+            write_json(out, &index);
+            out.extend_from_slice(br#","function":{"arguments":"#);
+            write_json(out, json);
+            out.extend_from_slice(b"}}]}");
+        })
     }
 
     /// The chunk with the finish reason, the usage chunk when it was asked for, and `[DONE]`. The extension rides on the
