@@ -66,3 +66,5 @@ pub use checkpoint::Source;
 #[cfg(feature = "mlx")]
 pub use engine::{Engine, EngineConfig, MAX_DRAFT_TOKENS};
 pub use error::EngineError;
+#[cfg(feature = "mlx")]
+pub use template::ChatTemplate;

@@ -3,6 +3,7 @@
 
 mod clock;
 mod json;
+mod python;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value as Rendered};
@@ -17,7 +18,8 @@ const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// A model's chat template.
-pub(crate) struct ChatTemplate {
+#[derive(Debug)]
+pub struct ChatTemplate {
     environment: Environment<'static>,
     /// The template's own text, all of them where there are several: what a model was trained to write stands in it.
     pub(crate) text: String,
@@ -27,7 +29,7 @@ pub(crate) struct ChatTemplate {
 
 impl ChatTemplate {
     /// Reads the template out of `chat_template.jinja` or `tokenizer_config.json`; `None` when there is none.
-    pub(crate) fn open(source: &Source) -> Result<Option<Self>> {
+    pub fn open(source: &Source) -> Result<Option<Self>> {
         const CONFIG: &str = "tokenizer_config.json";
         const FILE: &str = "chat_template.jinja";
         let config = source.json(CONFIG)?.unwrap_or_default();
@@ -50,6 +52,7 @@ impl ChatTemplate {
         let mut environment = environment().map_err(|e| source.refuse(CONFIG, e.to_string()))?;
         let text = templates.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n");
         for (name, text) in templates {
+            let text = understood(&text);
             environment.add_template_owned(name, text).map_err(|error| {
                 source.refuse(CONFIG, format!("its chat template cannot be read: {error:#}"))
             })?;
@@ -61,8 +64,9 @@ impl ChatTemplate {
         Ok(Some(Self { environment, text, tokens }))
     }
 
-    /// The text that the model is to continue. The error says what the template complains about.
-    pub(crate) fn render(
+    /// The text that the model is to continue: `messages` and `tools` in OpenAI's form, `further` variables such as
+    /// `enable_thinking`. The error says what the template complains about.
+    pub fn render(
         &self,
         messages: &[Value],
         tools: &[Value],
@@ -92,7 +96,7 @@ impl ChatTemplate {
 fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    python::teach(&mut environment);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.add_filter("tojson", json::to_json);
     environment.add_function("raise_exception", |message: String| {
@@ -102,7 +106,35 @@ fn environment() -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// A message as templates expect it: text content as one string, arguments of tool calls as objects.
+/// The template without what only Hugging Face's renderer understands: `{% generation %}`, which marks what a model is to learn: it changes
+/// nothing of the text. A block that is always entered takes its place, so that whitespace control stays as it is. And line
+/// breaks in one form, as Jinja has them.
+fn understood(template: &str) -> String {
+    let template = template.replace("\r\n", "\n").replace('\r', "\n");
+    let mut out = String::new();
+    let mut rest = template.as_str();
+    while let Some(at) = rest.find("{%") {
+        let tag = rest[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        let word = tag.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+        let instead = match word {
+            Some("generation") => Some(("generation", "if true")),
+            Some("endgeneration") => Some(("endgeneration", "endif")),
+            _ => None,
+        };
+        let start = rest.len() - tag.len();
+        out.push_str(&rest[..start]);
+        rest = tag;
+        if let Some((word, instead)) = instead {
+            out.push_str(instead);
+            rest = &rest[word.len()..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A message as templates expect it: text content as one string, arguments of tool calls as objects, reasoning under the names
+/// that templates read, whichever of them the client uses.
 fn normalised(message: &Value) -> Value {
     let mut message = message.clone();
     let Some(fields) = message.as_object_mut() else { return message };
@@ -117,6 +149,13 @@ fn normalised(message: &Value) -> Value {
     };
     if let Some(content) = content {
         fields.insert("content".to_owned(), content);
+    }
+    let reasoning = ["reasoning_content", "thinking", "reasoning"];
+    if let Some(text) = reasoning.iter().find_map(|name| fields.get(*name).filter(|t| !t.is_null()))
+    {
+        let text = text.clone();
+        fields.entry("thinking").or_insert_with(|| text.clone());
+        fields.insert("reasoning_content".to_owned(), text);
     }
     let calls = fields.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {

@@ -136,7 +136,7 @@ impl Writer {
 }
 
 /// A float as Python writes it: the shortest digits that read back the same, an exponent below 1e-4 and from 1e16 on.
-fn python_float(value: f64) -> String {
+pub(super) fn python_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
