@@ -96,18 +96,23 @@ fn ask_chat(voice: Voice, request: chat::Request) -> Asked {
         tools: request.tools,
         template_kwargs: request.chat_template_kwargs,
     };
-    let request = engine_request(request.model, prompt, request.sampling);
+    let request = engine_request(request.model, prompt, request.sampling, request.logprobs);
     Asked { request, voice, links, tool_results }
 }
 
 fn ask_text(voice: Voice, request: completions::Request) -> Asked {
     let prompt = Prompt::Text(request.prompt);
-    let request = engine_request(request.model, prompt, request.sampling);
+    let request = engine_request(request.model, prompt, request.sampling, request.logprobs);
     Asked { request, voice, links: Vec::new(), tool_results: Vec::new() }
 }
 
 /// What is not said is taken as `mlx_lm.server` takes it: the likeliest token, so that the same question is the same work.
-fn engine_request(model: String, prompt: Prompt, sampling: openai::Sampling) -> Request {
+fn engine_request(
+    model: String,
+    prompt: Prompt,
+    sampling: openai::Sampling,
+    logprobs: Option<u32>,
+) -> Request {
     let default = Sampling::GREEDY;
     Request {
         model,
@@ -127,7 +132,7 @@ fn engine_request(model: String, prompt: Prompt, sampling: openai::Sampling) -> 
         max_tokens: sampling.max_tokens,
         stop: sampling.stop,
         draft_tokens: sampling.num_draft_tokens,
-        logprobs: None,
+        logprobs,
     }
 }
 

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use dwell_engine::backend::{Backend, Event, Finish, Generation, Outcome, Request};
+use dwell_engine::backend::{self, Backend, Event, Finish, Generation, Outcome, Request};
 use dwell_probes::call::{Ending, ToolRequest};
 use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_wire::conversation::Link;
 use dwell_wire::extension::Extension;
-use dwell_wire::openai::{Error, FinishReason, ToolCall, Usage};
+use dwell_wire::openai::{Error, FinishReason, TokenLikelihood, TokenLogprob, ToolCall, Usage};
 
 use super::client::Client;
 use super::record::Recorder;
@@ -61,9 +61,11 @@ impl Call {
             return;
         }
         match &outcome.finish {
-            Ok(Finish::Stop) => self.close(FinishReason::Stop, outcome, &said, submitted),
-            Ok(Finish::Length) => self.close(FinishReason::Length, outcome, &said, submitted),
-            Ok(Finish::ToolCalls) => self.close(FinishReason::ToolCalls, outcome, &said, submitted),
+            Ok(Finish::Stop) => self.close(FinishReason::Stop, outcome, &mut said, submitted),
+            Ok(Finish::Length) => self.close(FinishReason::Length, outcome, &mut said, submitted),
+            Ok(Finish::ToolCalls) => {
+                self.close(FinishReason::ToolCalls, outcome, &mut said, submitted)
+            }
             // We did not ask for it, so the engine is being stopped.
             Ok(Finish::Cancelled) => self.fail(&Error::ShuttingDown, outcome, &said),
             Err(reason) => {
@@ -90,8 +92,7 @@ impl Call {
                 }
             };
             match event {
-                // Requests that ask for them are refused: the answers have no place for them yet.
-                Some(Event::Logprobs(_)) => {}
+                Some(Event::Logprobs(tokens)) => said.logprobs.extend(tokens.into_iter().map(told)),
                 Some(Event::Text(text)) => self.say(&text, said),
                 Some(Event::Reasoning(text)) => self.think(&text, said),
                 Some(Event::ToolCall { id, name }) => self.say_call(id, name, said),
@@ -103,8 +104,17 @@ impl Call {
     }
 
     fn say(&mut self, text: &str, said: &mut Said) {
-        self.stream(|voice| voice.say(text));
+        let (tokens, offset) = said.untold();
+        self.stream(|voice| voice.say(text, tokens, offset));
         said.content.push_str(text);
+    }
+
+    /// Sends how likely tokens were that no text has come of yet.
+    fn tell_logprobs(&mut self, said: &mut Said) {
+        let (tokens, offset) = said.untold();
+        if !tokens.is_empty() {
+            self.stream(|voice| voice.say("", tokens, offset));
+        }
     }
 
     fn think(&mut self, text: &str, said: &mut Said) {
@@ -112,6 +122,7 @@ impl Call {
             // Nothing that a model says is lost, also where the API has no place for it.
             return self.say(text, said);
         }
+        self.tell_logprobs(said);
         self.stream(|voice| voice.think(text));
         said.reasoning.push_str(text);
     }
@@ -120,12 +131,16 @@ impl Call {
         if !self.voice.has_parts() {
             return self.say(&name, said);
         }
+        self.tell_logprobs(said);
         let call = ToolCall { id, name, arguments: String::new() };
         self.stream(|voice| voice.call(said.tool_calls.len(), &call));
         said.tool_calls.push(call);
     }
 
     fn say_arguments(&mut self, json: &str, said: &mut Said) {
+        if !said.tool_calls.is_empty() {
+            self.tell_logprobs(said);
+        }
         let index = said.tool_calls.len().saturating_sub(1);
         let Some(call) = said.tool_calls.last_mut() else { return self.say(json, said) };
         call.arguments.push_str(json);
@@ -146,7 +161,14 @@ impl Call {
     }
 
     /// The answer is complete. The ledger is told before the client has the last bytes: its next request follows on them.
-    fn close(mut self, finish: FinishReason, mut outcome: Outcome, said: &Said, submitted: Stamp) {
+    fn close(
+        mut self,
+        finish: FinishReason,
+        mut outcome: Outcome,
+        said: &mut Said,
+        submitted: Stamp,
+    ) {
+        self.tell_logprobs(said);
         let done = Stamp::now();
         let usage = Usage {
             prompt_tokens: outcome.prompt_tokens.into(),
@@ -205,5 +227,15 @@ impl Call {
             .map(|call| ToolRequest { id: call.id.clone(), name: call.name.clone() })
             .collect();
         self.recorder.departed(ending, status, outcome, tools);
+    }
+}
+
+/// As the API writes it.
+fn told(token: backend::TokenLogprob) -> TokenLogprob {
+    let likelihood =
+        |backend::TokenLikelihood { bytes, logprob }| TokenLikelihood { bytes, logprob };
+    TokenLogprob {
+        chosen: likelihood(token.chosen),
+        top: token.top.into_iter().map(likelihood).collect(),
     }
 }

@@ -1,7 +1,9 @@
 //! The two forms in which an answer is written: chat completions and completions. Where the bytes go is the call's business.
 
 use dwell_wire::extension::Extension;
-use dwell_wire::openai::{Error, FinishReason, Head, ToolCall, Usage, chat, completions};
+use dwell_wire::openai::{
+    Error, FinishReason, Head, TokenLogprob, ToolCall, Usage, chat, completions,
+};
 use serde_json::Value;
 
 /// What has been said so far.
@@ -13,9 +15,22 @@ pub(super) struct Said {
     pub(super) reasoning: String,
     /// The tools asked for.
     pub(super) tool_calls: Vec<ToolCall>,
+    /// How likely its tokens were, where that was asked for.
+    pub(super) logprobs: Vec<TokenLogprob>,
+    /// How many of these a stream has told, and how many characters their text has.
+    told: (usize, usize),
 }
 
 impl Said {
+    /// Tokens that a stream has not told yet, and the character of the answer at which their text begins. Told from now on.
+    pub(super) fn untold(&mut self) -> (&[TokenLogprob], usize) {
+        let (told, offset) = self.told;
+        let tokens = &self.logprobs[told..];
+        let chars: usize = tokens.iter().map(TokenLogprob::chars).sum();
+        self.told = (told + tokens.len(), offset + chars);
+        (tokens, offset)
+    }
+
     /// The answer as a message of the conversation, of which reasoning is no part.
     pub(super) fn message(&self) -> Value {
         let mut message = serde_json::Map::new();
@@ -46,6 +61,7 @@ pub(super) struct Voice {
     form: Form,
     /// Whether the client wants the answer as server-sent events.
     pub(super) streams: bool,
+    scores: bool,
 }
 
 #[derive(Debug)]
@@ -58,13 +74,13 @@ impl Voice {
     /// The answer to a chat request.
     pub(super) fn chat(head: Head, request: &chat::Request) -> Self {
         let form = Form::Chat(chat::Stream::new(&head, request.include_usage));
-        Self { head, form, streams: request.stream }
+        Self { head, form, streams: request.stream, scores: request.logprobs.is_some() }
     }
 
     /// The answer to a completion request.
     pub(super) fn text(head: Head, request: &completions::Request) -> Self {
         let form = Form::Text(completions::Stream::new(&head, request.include_usage));
-        Self { head, form, streams: request.stream }
+        Self { head, form, streams: request.stream, scores: request.logprobs.is_some() }
     }
 
     /// Whether the form has places for tool calls and reasoning beside text.
@@ -80,11 +96,11 @@ impl Voice {
         }
     }
 
-    /// More text, for a stream.
-    pub(super) fn say(&self, text: &str) -> Vec<u8> {
+    /// More text, for a stream, and how likely tokens were, whose own text begins at character `offset`.
+    pub(super) fn say(&self, text: &str, logprobs: &[TokenLogprob], offset: usize) -> Vec<u8> {
         match &self.form {
-            Form::Chat(stream) => stream.content(text),
-            Form::Text(stream) => stream.text(text),
+            Form::Chat(stream) => stream.content(text, logprobs),
+            Form::Text(stream) => stream.text(text, logprobs, offset),
         }
     }
 
@@ -92,7 +108,7 @@ impl Voice {
     pub(super) fn think(&self, text: &str) -> Vec<u8> {
         match &self.form {
             Form::Chat(stream) => stream.reasoning(text),
-            Form::Text(stream) => stream.text(text),
+            Form::Text(stream) => stream.text(text, &[], 0),
         }
     }
 
@@ -129,12 +145,14 @@ impl Voice {
     /// The whole answer as one JSON object.
     pub(super) fn whole(&self, said: &Said, close: &Close) -> Vec<u8> {
         let extension = Some(&close.extension);
+        let logprobs = self.scores.then_some(said.logprobs.as_slice());
         match &self.form {
             Form::Chat(_) => chat::Response {
                 head: &self.head,
                 content: &said.content,
                 reasoning: &said.reasoning,
                 tool_calls: &said.tool_calls,
+                logprobs,
                 finish_reason: close.finish,
                 usage: close.usage,
                 extension,
@@ -143,6 +161,7 @@ impl Voice {
             Form::Text(_) => completions::Response {
                 head: &self.head,
                 text: &said.content,
+                logprobs,
                 finish_reason: close.finish,
                 usage: close.usage,
                 extension,

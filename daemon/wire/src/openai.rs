@@ -14,10 +14,12 @@ pub mod chat;
 pub mod completions;
 mod error;
 mod fields;
+mod logprobs;
 mod messages;
 mod sampling;
 
 pub use error::Error;
+pub use logprobs::{MAX_TOP_LOGPROBS, TokenLikelihood, TokenLogprob};
 pub(crate) use messages::part_text;
 pub use sampling::Sampling;
 

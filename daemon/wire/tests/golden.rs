@@ -7,7 +7,8 @@ use std::path::Path;
 use dwell_probes::speculation::{DraftSource, Speculation};
 use dwell_wire::extension::{Extension, Work};
 use dwell_wire::openai::{
-    self, Error, FinishReason, Head, Model, Sampling, ToolCall, Usage, chat, completions,
+    self, Error, FinishReason, Head, Model, Sampling, TokenLikelihood, TokenLogprob, ToolCall,
+    Usage, chat, completions,
 };
 use serde_json::{Value, json};
 
@@ -53,6 +54,7 @@ fn chat_requests_are_read() {
             "model": request.model, "messages": request.messages, "tools": request.tools,
             "stream": request.stream, "include_usage": request.include_usage,
             "chat_template_kwargs": request.chat_template_kwargs, "sampling": sampling(&request.sampling),
+            "logprobs": request.logprobs,
         });
         assert_eq!(read, case["reads"], "{}", case["name"]);
     }
@@ -66,6 +68,7 @@ fn completion_requests_are_read() {
         let read = json!({
             "model": request.model, "prompt": request.prompt, "stream": request.stream,
             "include_usage": request.include_usage, "sampling": sampling(&request.sampling),
+            "logprobs": request.logprobs,
         });
         assert_eq!(read, case["reads"], "{}", case["name"]);
     }
@@ -177,6 +180,7 @@ fn whole_answers() {
         content: "",
         reasoning: "",
         tool_calls: &calls,
+        logprobs: None,
         finish_reason: FinishReason::ToolCalls,
         usage: USAGE,
         extension: Some(&extension),
@@ -194,6 +198,7 @@ fn whole_answers() {
     let response = completions::Response {
         head: &self::head("cmpl-1"),
         text: "x):",
+        logprobs: None,
         finish_reason: FinishReason::Length,
         usage: USAGE,
         extension: Some(&extension),
@@ -209,8 +214,8 @@ fn streams() {
         stream.role(),
         dwell_wire::sse::comment("keepalive 10/30"),
         stream.reasoning("Hm.\n\"So\""),
-        stream.content("Say \"hi\"\n"),
-        stream.content("\u{1F600}"),
+        stream.content("Say \"hi\"\n", &[]),
+        stream.content("\u{1F600}", &[]),
         stream.tool_call(0, &call("call_1", "")),
         stream.arguments(0, r#"{"q": "#),
         stream.arguments(0, r#""a b"}"#),
@@ -222,7 +227,7 @@ fn streams() {
     let stream = chat::Stream::new(&head, false);
     let events = [
         stream.role(),
-        stream.content("hi"),
+        stream.content("hi", &[]),
         stream.end(FinishReason::Stop, &USAGE, Some(&extension())),
     ];
     assert_stream(&events, "chat_stream.txt");
@@ -236,8 +241,55 @@ fn streams() {
     {
         let stream = completions::Stream::new(&self::head("cmpl-1"), include_usage);
         let end = stream.end(FinishReason::Length, &USAGE, Some(&extension()));
-        assert_stream(&[stream.text("x"), stream.text("):"), end], file);
+        assert_stream(&[stream.text("x", &[], 0), stream.text("):", &[], 0), end], file);
     }
+}
+
+#[test]
+fn likelihoods_ride_beside_the_text() {
+    let likelihood = |text: &[u8], logprob| TokenLikelihood { bytes: text.to_vec(), logprob };
+    let tokens = [
+        TokenLogprob {
+            chosen: likelihood(b"h", -0.5),
+            top: vec![likelihood(b"h", -0.5), likelihood(b"\xc3", f32::NEG_INFINITY)],
+        },
+        TokenLogprob { chosen: likelihood("é".as_bytes(), -0.25), top: Vec::new() },
+    ];
+    let one = |token: &str, logprob: f64, bytes: &[u8]| json!({"token": token, "logprob": logprob, "bytes": bytes});
+    let mut first = one("h", -0.5, b"h");
+    first["top_logprobs"] = json!([one("h", -0.5, b"h"), one("\u{fffd}", -9999.0, b"\xc3")]);
+    let mut second = one("é", -0.25, "é".as_bytes());
+    second["top_logprobs"] = json!([]);
+    let chat_form = json!({"content": [first, second], "refusal": null});
+    let chunk = |bytes: Vec<u8>| -> Value {
+        let text = String::from_utf8(bytes).unwrap();
+        serde_json::from_str(text.strip_prefix("data: ").unwrap()).unwrap()
+    };
+    let stream = chat::Stream::new(&head("chatcmpl-1"), false);
+    let told = chunk(stream.content("hé", &tokens));
+    assert_eq!(told["choices"][0]["logprobs"], chat_form);
+    assert_eq!(told["choices"][0]["delta"], json!({"content": "hé"}));
+    assert_eq!(chunk(stream.content("hé", &[]))["choices"][0]["logprobs"], Value::Null);
+
+    let completion_form = |first: usize| {
+        json!({
+            "tokens": ["h", "é"], "token_logprobs": [-0.5, -0.25],
+            "top_logprobs": [{"h": -0.5, "\u{fffd}": -9999.0}, {}], "text_offset": [first, first + 1],
+        })
+    };
+    let stream = completions::Stream::new(&head("cmpl-1"), false);
+    let told = chunk(stream.text("hé", &tokens, 7));
+    assert_eq!(told["choices"][0]["logprobs"], completion_form(7));
+    let whole = completions::Response {
+        head: &head("cmpl-1"),
+        text: "hé",
+        logprobs: Some(&tokens),
+        finish_reason: FinishReason::Length,
+        usage: USAGE,
+        extension: None,
+    };
+    let whole: Value = serde_json::from_slice(&whole.to_json()).unwrap();
+    assert_eq!(whole["choices"][0]["logprobs"], completion_form(0));
 }
 
 #[test]

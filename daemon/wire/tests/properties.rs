@@ -289,7 +289,8 @@ proptest! {
             Usage { prompt_tokens: 5, completion_tokens: 3, cached_tokens: 2, reasoning_tokens: 1 };
         let finish_reason = if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
         let whole = chat::Response {
-            head: &head, content: &content, reasoning: &reasoning, tool_calls: &calls, finish_reason, usage, extension: None,
+            head: &head, content: &content, reasoning: &reasoning, tool_calls: &calls, logprobs: None,
+            finish_reason, usage, extension: None,
         };
         let whole = Answer::parse(&whole.to_json()).unwrap();
         prop_assert_eq!((&whole.content, &whole.reasoning), (&content, &reasoning));
@@ -301,7 +302,7 @@ proptest! {
             sent.extend(stream.reasoning(piece));
         }
         for piece in cut(&content, &cuts) {
-            sent.extend(stream.content(piece));
+            sent.extend(stream.content(piece, &[]));
         }
         for (index, call) in (0..).zip(&calls) {
             sent.extend(stream.tool_call(index, &ToolCall { arguments: String::new(), ..call.clone() }));

@@ -5,7 +5,10 @@ use serde_json::Value;
 
 use super::chat::{read_include_usage, read_model};
 use super::fields::{Fields, is_empty, is_number, must_be};
-use super::{Error, FinishReason, Head, Sampling, Usage, json, write_json};
+use super::logprobs::CompletionForm;
+use super::{
+    Error, FinishReason, Head, MAX_TOP_LOGPROBS, Sampling, TokenLogprob, Usage, json, write_json,
+};
 use crate::extension::Extension;
 
 /// A completion request.
@@ -21,6 +24,8 @@ pub struct Request {
     pub include_usage: bool,
     /// How tokens are chosen and what ends the answer.
     pub sampling: Sampling,
+    /// Say how likely each token was, and the so many likeliest ones.
+    pub logprobs: Option<u32>,
 }
 
 impl Request {
@@ -30,13 +35,14 @@ impl Request {
         fields.only("echo", is_empty, "repeating the prompt is not supported; send false")?;
         fields.only("suffix", is_empty, "filling in the middle is not supported; leave it out")?;
         fields.only("best_of", |n| is_number(n, 1.0), "only one answer is made; send 1")?;
-        fields.only("logprobs", is_empty, "log probabilities are not supported; leave it out")?;
+        let logprobs = fields.integer("logprobs", 0..=i64::from(MAX_TOP_LOGPROBS))?;
         Ok(Self {
             model: read_model(&mut fields)?,
             prompt: read_prompt(fields.take("prompt"))?,
             stream: fields.bool("stream")?,
             include_usage: read_include_usage(&mut fields)?,
             sampling: Sampling::read(&mut fields)?,
+            logprobs: logprobs.and_then(|top| u32::try_from(top).ok()),
         })
     }
 }
@@ -67,6 +73,8 @@ pub struct Response<'a> {
     pub head: &'a Head,
     /// The text.
     pub text: &'a str,
+    /// How likely its tokens were, where that was asked for.
+    pub logprobs: Option<&'a [TokenLogprob]>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Its tokens.
@@ -93,16 +101,17 @@ impl Response<'_> {
         struct Choice<'a> {
             index: u32,
             text: &'a str,
-            logprobs: Option<()>,
+            logprobs: Option<CompletionForm<'a>>,
             finish_reason: FinishReason,
         }
         let finish_reason = self.finish_reason;
+        let logprobs = self.logprobs.map(|tokens| CompletionForm { tokens, offset: 0 });
         json(&Body {
             id: &self.head.id,
             object: "text_completion",
             created: self.head.created_s,
             model: &self.head.model,
-            choices: [Choice { index: 0, text: self.text, logprobs: None, finish_reason }],
+            choices: [Choice { index: 0, text: self.text, logprobs, finish_reason }],
             usage: self.usage,
             extension: self.extension,
         })
@@ -124,9 +133,11 @@ impl Stream {
         Self { head: super::chunk_head(head, "text_completion"), include_usage }
     }
 
-    /// More text.
-    pub fn text(&self, text: &str) -> Vec<u8> {
-        let mut out = self.choice(text, None);
+    /// More text, and how likely tokens were that have come since the last text: none where that was not asked for. Their own
+    /// text begins at character `offset` of the answer.
+    pub fn text(&self, text: &str, logprobs: &[TokenLogprob], offset: usize) -> Vec<u8> {
+        let scored = (!logprobs.is_empty()).then_some(CompletionForm { tokens: logprobs, offset });
+        let mut out = self.choice(text, scored.as_ref(), None);
         super::close_chunk(&mut out, self.include_usage);
         out
     }
@@ -139,16 +150,23 @@ impl Stream {
         usage: &Usage,
         extension: Option<&Extension>,
     ) -> Vec<u8> {
-        let out = self.choice("", Some(finish));
+        let out = self.choice("", None, Some(finish));
         super::end_chunks(out, &self.head, self.include_usage.then_some(usage), extension)
     }
 
-    fn choice(&self, text: &str, finish: Option<FinishReason>) -> Vec<u8> {
+    fn choice(
+        &self,
+        text: &str,
+        logprobs: Option<&CompletionForm<'_>>,
+        finish: Option<FinishReason>,
+    ) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.head.len() + 160);
         out.extend_from_slice(&self.head);
         out.extend_from_slice(br#"[{"index":0,"text":"#);
         write_json(&mut out, text);
-        out.extend_from_slice(br#","logprobs":null,"finish_reason":"#);
+        out.extend_from_slice(br#","logprobs":"#);
+        write_json(&mut out, &logprobs);
+        out.extend_from_slice(br#","finish_reason":"#);
         write_json(&mut out, &finish);
         out.extend_from_slice(b"}]");
         out

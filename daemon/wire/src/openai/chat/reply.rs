@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 use crate::extension::Extension;
-use crate::openai::{Error, FinishReason, Head, ToolCall, Usage, json, write_json};
+use crate::openai::logprobs::ChatForm;
+use crate::openai::{Error, FinishReason, Head, TokenLogprob, ToolCall, Usage, json, write_json};
 use crate::sse;
 
 /// A whole answer, `object` = `chat.completion`.
@@ -20,6 +21,8 @@ pub struct Response<'a> {
     pub reasoning: &'a str,
     /// The tools asked for.
     pub tool_calls: &'a [ToolCall],
+    /// How likely its tokens were, where that was asked for.
+    pub logprobs: Option<&'a [TokenLogprob]>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Its tokens.
@@ -46,7 +49,7 @@ impl Response<'_> {
         struct Choice<'a> {
             index: u32,
             message: Message<'a>,
-            logprobs: Option<()>,
+            logprobs: Option<ChatForm<'a>>,
             finish_reason: FinishReason,
         }
         #[derive(Serialize)]
@@ -71,7 +74,12 @@ impl Response<'_> {
             object: "chat.completion",
             created: self.head.created_s,
             model: &self.head.model,
-            choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
+            choices: [Choice {
+                index: 0,
+                message,
+                logprobs: self.logprobs.map(ChatForm),
+                finish_reason,
+            }],
             usage: self.usage,
             extension: self.extension,
         })
@@ -99,9 +107,9 @@ impl Stream {
         self.delta(|out| out.extend_from_slice(br#"{"role":"assistant","content":""}"#))
     }
 
-    /// More text.
-    pub fn content(&self, text: &str) -> Vec<u8> {
-        self.delta(|out| {
+    /// More text, and how likely tokens were that have come since the last text: none where that was not asked for.
+    pub fn content(&self, text: &str, logprobs: &[TokenLogprob]) -> Vec<u8> {
+        self.scored_delta(logprobs, |out| {
             out.extend_from_slice(br#"{"content":"#);
             write_json(out, text);
             out.push(b'}');
@@ -168,11 +176,17 @@ impl Stream {
     }
 
     fn delta(&self, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        self.scored_delta(&[], write)
+    }
+
+    fn scored_delta(&self, logprobs: &[TokenLogprob], write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.head.len() + 160);
         out.extend_from_slice(&self.head);
         out.extend_from_slice(br#"[{"index":0,"delta":"#);
         write(&mut out);
-        out.extend_from_slice(br#","logprobs":null,"finish_reason":null}]"#);
+        out.extend_from_slice(br#","logprobs":"#);
+        write_json(&mut out, &(!logprobs.is_empty()).then_some(ChatForm(logprobs)));
+        out.extend_from_slice(br#","finish_reason":null}]"#);
         crate::openai::close_chunk(&mut out, self.include_usage);
         out
     }

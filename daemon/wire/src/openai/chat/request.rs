@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::openai::fields::{Fields, is_empty, is_number, must_be};
-use crate::openai::{Error, Sampling, messages};
+use crate::openai::fields::{Fields, is_empty, must_be};
+use crate::openai::{Error, MAX_TOP_LOGPROBS, Sampling, messages};
 
 /// A chat completion request.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Request {
     pub include_usage: bool,
     /// How tokens are chosen and what ends the answer.
     pub sampling: Sampling,
+    /// Say how likely each token was, and the so many likeliest ones (`logprobs`, `top_logprobs`).
+    pub logprobs: Option<u32>,
     /// Further variables for the chat template.
     pub chat_template_kwargs: Map<String, Value>,
 }
@@ -42,9 +44,20 @@ impl Request {
             stream: fields.bool("stream")?,
             include_usage: read_include_usage(&mut fields)?,
             sampling: Sampling::read(&mut fields)?,
+            logprobs: read_logprobs(&mut fields)?,
             chat_template_kwargs: fields.object("chat_template_kwargs")?,
         })
     }
+}
+
+fn read_logprobs(fields: &mut Fields) -> Result<Option<u32>, Error> {
+    let wanted = fields.bool("logprobs")?;
+    let top = fields.integer("top_logprobs", 0..=i64::from(MAX_TOP_LOGPROBS))?.unwrap_or(0);
+    if top > 0 && !wanted {
+        let message = "`top_logprobs` needs `logprobs` to be true";
+        return Err(Error::invalid("top_logprobs", message));
+    }
+    Ok(wanted.then(|| u32::try_from(top).unwrap_or(0)))
 }
 
 pub(in crate::openai) fn read_model(fields: &mut Fields) -> Result<String, Error> {
@@ -63,12 +76,6 @@ pub(in crate::openai) fn read_include_usage(fields: &mut Fields) -> Result<bool,
 }
 
 fn refuse_unsupported(fields: &mut Fields) -> Result<(), Error> {
-    fields.only("logprobs", is_empty, "log probabilities are not supported; send false")?;
-    fields.only(
-        "top_logprobs",
-        |n| is_number(n, 0.0),
-        "log probabilities are not supported; send 0",
-    )?;
     let text = |format: &Value| format.get("type").and_then(Value::as_str) == Some("text");
     let why = "only {\"type\": \"text\"} is supported; ask for the form in a message and check the answer";
     fields.only("response_format", text, why)?;
