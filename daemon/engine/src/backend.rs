@@ -206,6 +206,13 @@ pub struct TokenLogprob {
 /// What the engine says while it works.
 #[derive(Debug)]
 pub enum Event {
+    /// So many of the prompt's tokens have been processed: while a long prompt is read, before anything else.
+    Prefill {
+        /// Tokens processed, cached ones counted.
+        processed: u32,
+        /// Tokens in the prompt.
+        total: u32,
+    },
     /// Tokens of the answer, where [`Request::logprobs`] asks for it: before the text that they are part of.
     Logprobs(Vec<TokenLogprob>),
     /// More text of the answer; never empty.

@@ -9,7 +9,7 @@ use dwell_probes::timeline::Timeline;
 use mlx_rs::{Array, transforms};
 
 use crate::answer::{Answer, Taken};
-use crate::backend::Finish;
+use crate::backend::{Event, Finish};
 use crate::conversation::{Conversation, ids};
 use crate::error::{EngineError, Result};
 use crate::logprob::{Scored, Scores};
@@ -65,6 +65,9 @@ impl Call {
                 break left;
             }
             self.timeline.time(Phase::Prefill, || target.fill(&left[..CHUNK]))?;
+            let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+            let (processed, total) = (count(target.len()), count(self.prompt.len()));
+            self.reply.send(Event::Prefill { processed, total });
         };
         let sampler = &self.sampler;
         let written = self.written(&self.prompt, &[]);

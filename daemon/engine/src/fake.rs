@@ -15,6 +15,7 @@ use dwell_probes::timeline::{Entry, Round, Timeline, Timing};
 use crate::admission::Admission;
 use crate::backend::{
     Backend, ContextLimit, Event, Finish, Generation, ModelCard, Outcome, Request, SubmitError,
+    TokenLogprob,
 };
 use crate::reply::Reply;
 
@@ -32,6 +33,10 @@ pub enum Piece {
         /// The arguments as JSON text.
         arguments: String,
     },
+    /// So many of so many prompt tokens are said to be processed.
+    Prefill(u32, u32),
+    /// How likely tokens are said to have been; their text is another piece.
+    Logprobs(Vec<TokenLogprob>),
     /// Nothing further happens before the gate is open or the request is cancelled.
     Gate(Gate),
 }
@@ -277,6 +282,14 @@ fn serve(job: Job) {
         let events = match piece {
             Piece::Gate(gate) => {
                 gate.pass(&reply);
+                continue;
+            }
+            Piece::Prefill(processed, total) => {
+                reply.send(Event::Prefill { processed, total });
+                continue;
+            }
+            Piece::Logprobs(tokens) => {
+                reply.send(Event::Logprobs(tokens));
                 continue;
             }
             Piece::Text(text) => vec![Event::Text(text)],

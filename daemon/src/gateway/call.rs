@@ -12,6 +12,7 @@ use dwell_probes::timeline::Timeline;
 use dwell_wire::conversation::Link;
 use dwell_wire::extension::Extension;
 use dwell_wire::openai::{Error, FinishReason, TokenLikelihood, TokenLogprob, ToolCall, Usage};
+use dwell_wire::sse;
 
 use super::client::Client;
 use super::record::Recorder;
@@ -92,6 +93,7 @@ impl Call {
                 }
             };
             match event {
+                Some(Event::Prefill { processed, total }) => self.keep_alive(processed, total),
                 Some(Event::Logprobs(tokens)) => said.logprobs.extend(tokens.into_iter().map(told)),
                 Some(Event::Text(text)) => self.say(&text, said),
                 Some(Event::Reasoning(text)) => self.think(&text, said),
@@ -100,6 +102,13 @@ impl Call {
                 Some(Event::Done(outcome)) => return (Some(*outcome), gone),
                 None => return (None, gone),
             }
+        }
+    }
+
+    /// Tells a client that waits for a long prompt how far it is, in the form of `mlx_lm.server`.
+    fn keep_alive(&mut self, processed: u32, total: u32) {
+        if self.voice.streams {
+            self.client.stream(sse::comment(&format!("keepalive {processed}/{total}")));
         }
     }
 
@@ -150,14 +159,10 @@ impl Call {
     /// Sends what `write` writes, to a client that wants a stream.
     fn stream(&mut self, write: impl FnOnce(&Voice) -> Vec<u8>) {
         if self.voice.streams {
-            let mut bytes = self.beginning();
+            let mut bytes = self.voice.begin();
             bytes.extend_from_slice(&write(&self.voice));
             self.client.stream(bytes);
         }
-    }
-
-    fn beginning(&self) -> Vec<u8> {
-        if self.client.has_begun() { Vec::new() } else { self.voice.begin() }
     }
 
     /// The answer is complete. The ledger is told before the client has the last bytes: its next request follows on them.
@@ -179,7 +184,7 @@ impl Call {
         let extension = Extension::from(&work::work(&outcome, submitted, done));
         let close = Close { finish, usage, extension };
         let bytes = if self.voice.streams {
-            let mut bytes = self.beginning();
+            let mut bytes = self.voice.begin();
             bytes.extend_from_slice(&self.voice.end(&close));
             bytes
         } else {

@@ -62,6 +62,7 @@ pub(super) struct Voice {
     /// Whether the client wants the answer as server-sent events.
     pub(super) streams: bool,
     scores: bool,
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -74,13 +75,25 @@ impl Voice {
     /// The answer to a chat request.
     pub(super) fn chat(head: Head, request: &chat::Request) -> Self {
         let form = Form::Chat(chat::Stream::new(&head, request.include_usage));
-        Self { head, form, streams: request.stream, scores: request.logprobs.is_some() }
+        Self {
+            head,
+            form,
+            streams: request.stream,
+            scores: request.logprobs.is_some(),
+            begun: false,
+        }
     }
 
     /// The answer to a completion request.
     pub(super) fn text(head: Head, request: &completions::Request) -> Self {
         let form = Form::Text(completions::Stream::new(&head, request.include_usage));
-        Self { head, form, streams: request.stream, scores: request.logprobs.is_some() }
+        Self {
+            head,
+            form,
+            streams: request.stream,
+            scores: request.logprobs.is_some(),
+            begun: false,
+        }
     }
 
     /// Whether the form has places for tool calls and reasoning beside text.
@@ -88,11 +101,14 @@ impl Voice {
         matches!(self.form, Form::Chat(_))
     }
 
-    /// What a stream begins with; leaves together with what is said first.
-    pub(super) fn begin(&self) -> Vec<u8> {
+    /// What a stream begins with, once; leaves together with what is said first.
+    pub(super) fn begin(&mut self) -> Vec<u8> {
         match &self.form {
-            Form::Chat(stream) => stream.role(),
-            Form::Text(_) => Vec::new(),
+            Form::Chat(stream) if !self.begun => {
+                self.begun = true;
+                stream.role()
+            }
+            _ => Vec::new(),
         }
     }
 

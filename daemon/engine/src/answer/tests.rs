@@ -32,7 +32,9 @@ fn run(
             Event::Reasoning(text) => format!("thinks {text}"),
             Event::ToolCall { name, .. } => format!("calls {name}"),
             Event::Arguments(json) => format!("with {json}"),
-            other @ (Event::Done(_) | Event::Logprobs(_)) => panic!("unexpected {other:?}"),
+            other @ (Event::Done(_) | Event::Logprobs(_) | Event::Prefill { .. }) => {
+                panic!("unexpected {other:?}")
+            }
         });
     }
     (said, taken, answer.reasoning_tokens())

@@ -27,7 +27,9 @@ fn drain(mut generation: Generation) -> (Vec<String>, Outcome) {
     let mut texts = Vec::new();
     loop {
         match generation.events.blocking_recv().unwrap() {
-            Event::Logprobs(told) => panic!("nobody asked: {told:?}"),
+            other @ (Event::Logprobs(_) | Event::Prefill { .. }) => {
+                panic!("not scripted: {other:?}")
+            }
             Event::Text(text) | Event::Reasoning(text) | Event::Arguments(text) => texts.push(text),
             Event::ToolCall { name, .. } => texts.push(name),
             Event::Done(outcome) => {

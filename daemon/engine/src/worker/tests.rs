@@ -187,6 +187,7 @@ fn listen(mut generation: Generation, patience: usize) -> Heard {
             generation.cancel.cancel();
         }
         match generation.events.blocking_recv().unwrap() {
+            Event::Prefill { .. } => {}
             Event::Logprobs(more) => told.extend(more),
             Event::Text(more) => text.push_str(&more),
             other @ (Event::Reasoning(_) | Event::ToolCall { .. } | Event::Arguments(_)) => {

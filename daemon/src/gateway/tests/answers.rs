@@ -1,6 +1,6 @@
 //! What is answered and what is written down when everything goes well.
 
-use dwell_engine::backend::{Prompt, Sampling};
+use dwell_engine::backend::{Prompt, Sampling, TokenLikelihood, TokenLogprob};
 use dwell_engine::fake::{Piece, Script, ScriptedRound};
 use dwell_probes::cache::{CacheUse, Change, Difference};
 use dwell_probes::call::Ending;
@@ -100,6 +100,67 @@ async fn a_stream_says_who_speaks_then_what_then_why_it_ended() {
     assert!(events[4]["timings"].is_object() && events[4]["metrics"].is_object());
     assert_eq!(events[5], "[DONE]");
     assert_eq!(events.len(), 6);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_a_long_prompt_hears_how_far_it_is() {
+    let script = |pieces| Script { pieces, ..Script::text(&[]) };
+    let pieces =
+        || vec![Piece::Prefill(512, 1400), Piece::Prefill(1024, 1400), Piece::text("Hello")];
+    let server = Server::new(scripted(script(pieces()))).await;
+    let body = server.post("/v1/chat/completions", &question(true)).await.text().await.unwrap();
+    let rest = body.strip_prefix(": keepalive 512/1400\n\n: keepalive 1024/1400\n\n").unwrap();
+    let events = events_of(rest);
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(events[1]["choices"][0]["delta"]["content"], "Hello");
+    let server = Server::new(scripted(script(pieces()))).await;
+    let whole = server.post("/v1/chat/completions", &question(false)).await;
+    let whole: Value = whole.json().await.unwrap();
+    assert_eq!(whole["choices"][0]["message"]["content"], "Hello");
+}
+
+#[tokio::test]
+async fn likelihoods_come_beside_the_text_that_they_are_part_of() {
+    let token = |text: &str, logprob| TokenLogprob {
+        chosen: TokenLikelihood { bytes: text.into(), logprob },
+        top: vec![TokenLikelihood { bytes: text.into(), logprob }],
+    };
+    let script = || Script {
+        pieces: vec![
+            Piece::Logprobs(vec![token("Hel", -0.5)]),
+            Piece::Logprobs(vec![token("lo", -0.25)]),
+            Piece::text("Hello"),
+            // The text of the last one was held back for good.
+            Piece::Logprobs(vec![token(" STOP", -1.0)]),
+        ],
+        ..Script::text(&[])
+    };
+    let mut asked = question(true);
+    (asked["logprobs"], asked["top_logprobs"]) = (json!(true), json!(1));
+    let server = Server::new(scripted(script())).await;
+    let body = server.post("/v1/chat/completions", &asked).await.text().await.unwrap();
+    let events = events_of(&body);
+    let told = |event: usize| events[event]["choices"][0]["logprobs"]["content"].clone();
+    assert_eq!(told(0), Value::Null);
+    assert_eq!(events[1]["choices"][0]["delta"]["content"], "Hello");
+    assert_eq!((&told(1)[0]["token"], &told(1)[1]["token"]), (&json!("Hel"), &json!("lo")));
+    assert_eq!(told(1)[1]["top_logprobs"][0]["logprob"], -0.25);
+    assert_eq!(events[2]["choices"][0]["delta"]["content"], "");
+    assert_eq!(told(2)[0]["token"], " STOP");
+
+    asked["stream"] = json!(false);
+    let server = Server::new(scripted(script())).await;
+    let whole = server.post("/v1/chat/completions", &asked).await;
+    let whole: Value = whole.json().await.unwrap();
+    let content = whole["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    assert_eq!(content.len(), 3);
+
+    let asked = json!({"model": "fake", "prompt": "x", "logprobs": 1, "stream": true});
+    let server = Server::new(scripted(script())).await;
+    let body = server.post("/v1/completions", &asked).await.text().await.unwrap();
+    let events = events_of(&body);
+    assert_eq!(events[0]["choices"][0]["logprobs"]["text_offset"], json!([0, 3]));
+    assert_eq!(events[1]["choices"][0]["logprobs"]["text_offset"], json!([5]));
 }
 
 #[tokio::test]
