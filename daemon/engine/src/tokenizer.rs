@@ -1,6 +1,8 @@
 //! Text to tokens and back. Tokens are turned into bytes by a table made at load, so that a stream of tokens costs the same
 //! per token however long the answer is.
 
+mod sentencepiece;
+
 use tokenizers::{DecoderWrapper, Tokenizer as Vocabulary};
 
 use crate::checkpoint::Source;
@@ -23,14 +25,18 @@ impl Tokenizer {
         const FILE: &str = "tokenizer.json";
         let vocabulary = Vocabulary::from_bytes(&*source.need(FILE)?)
             .map_err(|error| source.refuse(FILE, error.to_string()))?;
-        if !matches!(vocabulary.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(EngineError::Unsupported {
-                model: source.name(),
-                what: "a tokenizer whose decoder is not byte-level".to_owned(),
-                supported: "the decoder ByteLevel",
-            });
-        }
-        let bytes = table(&vocabulary);
+        let bytes = match vocabulary.get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => table(&vocabulary, byte_level(byte_alphabet())),
+            Some(decoder) if sentencepiece::is(decoder) => table(&vocabulary, sentencepiece::bytes),
+            _ => {
+                return Err(EngineError::Unsupported {
+                    model: source.name(),
+                    what: "a tokenizer whose decoder is neither byte-level nor SentencePiece's"
+                        .to_owned(),
+                    supported: "the decoder ByteLevel, or Replace, ByteFallback, Fuse and perhaps Strip of one space",
+                });
+            }
+        };
         let generation = source.json("generation_config.json")?;
         let mut eos = token_ids(generation.as_ref().and_then(|g| g.get("eos_token_id")));
         if eos.is_empty() {
@@ -71,6 +77,11 @@ impl Tokenizer {
         self.vocabulary.token_to_id(text)
     }
 
+    /// Whether an answer's first space is left out.
+    fn drops_first_space(&self) -> bool {
+        self.vocabulary.get_decoder().is_some_and(sentencepiece::drops_first_space)
+    }
+
     /// Ids that the vocabulary has.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
@@ -101,17 +112,21 @@ pub(crate) fn special(config: &serde_json::Value, field: &str) -> Option<String>
     text.map(str::to_owned)
 }
 
-fn table(vocabulary: &Vocabulary) -> Vec<Box<[u8]>> {
-    let byte_of = byte_alphabet();
+/// What each id stands for, given what words do.
+fn table(vocabulary: &Vocabulary, bytes_of: impl Fn(&str) -> Box<[u8]>) -> Vec<Box<[u8]>> {
     let words = vocabulary.get_vocab(true);
     let count = words.values().max().map_or(0, |max| *max as usize + 1);
     let mut bytes: Vec<Box<[u8]>> = vec![Box::default(); count];
     for (word, id) in words {
-        // A word with a character outside of the alphabet stands for itself.
-        let mapped: Option<Box<[u8]>> = word.chars().map(&byte_of).collect();
-        bytes[id as usize] = mapped.unwrap_or_else(|| word.as_bytes().into());
+        bytes[id as usize] = bytes_of(&word);
     }
     bytes
+}
+
+/// What words of a byte-level vocabulary stand for.
+fn byte_level(byte_of: impl Fn(char) -> Option<u8>) -> impl Fn(&str) -> Box<[u8]> {
+    // A word with a character outside of the alphabet stands for itself.
+    move |word| word.chars().map(&byte_of).collect::<Option<_>>().unwrap_or(word.as_bytes().into())
 }
 
 /// The byte that a character of a byte-level vocabulary stands for: printable characters of Latin-1 for themselves, the
@@ -132,6 +147,8 @@ fn byte_alphabet() -> impl Fn(char) -> Option<u8> {
 #[derive(Debug, Default)]
 pub(crate) struct Detokenizer {
     held: Vec<u8>,
+    /// Whether there was text.
+    started: bool,
 }
 
 impl Detokenizer {
@@ -140,7 +157,14 @@ impl Detokenizer {
         for &token in tokens {
             self.held.extend_from_slice(tokenizer.bytes(token));
         }
-        self.complete()
+        let mut text = self.complete();
+        if !self.started && !text.is_empty() {
+            self.started = true;
+            if tokenizer.drops_first_space() && text.starts_with(' ') {
+                text.remove(0);
+            }
+        }
+        text
     }
 
     /// What is held back, at the end.

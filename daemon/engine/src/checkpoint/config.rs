@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::model::families;
 use crate::model::rope::Rope;
 
+/// More layers than any model has.
+const MOST_LAYERS: usize = 4096;
+
 /// A model's description.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
@@ -160,8 +163,15 @@ impl ModelConfig {
         if head_dim % 2 != 0 {
             return Err(fields.wrong(format!("the length of a head must be even, not {head_dim}")));
         }
+        if (heads + 2 * kv_heads).checked_mul(head_dim).is_none() {
+            return Err(fields.wrong(format!("{heads} heads of length {head_dim} are too large")));
+        }
         let tokens = fields.int_or("max_position_embeddings", 32768)?.unsigned_abs();
         let layers = usize::try_from(fields.int("num_hidden_layers")?).unwrap_or_default();
+        if layers > MOST_LAYERS {
+            let problem = format!("num_hidden_layers must be up to {MOST_LAYERS}, not {layers}");
+            return Err(fields.wrong(problem));
+        }
         Ok(Self {
             hidden_size,
             vocab_size: fields.int("vocab_size")?,

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{EngineError, Result};
 
+/// The largest whole number that describes a model: products with the number of bits in a weight still fit 32 bits.
+const MOST: i32 = 1 << 27;
+
 /// A JSON object of a model's `config.json`. A field that is `null` counts as absent.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields {
@@ -60,11 +63,13 @@ impl Fields {
         self.get(field).and_then(Value::as_str)
     }
 
-    /// The field as a whole number above 0.
+    /// The field as a whole number above 0 of a size that models have.
     pub(crate) fn int(&self, field: &str) -> Result<i32> {
         let value = self.need(field)?;
         positive(value).ok_or_else(|| {
-            self.wrong(format!("{field} must be a whole number above 0, not {value}"))
+            self.wrong(format!(
+                "{field} must be a whole number above 0 and up to {MOST}, not {value}"
+            ))
         })
     }
 
@@ -166,5 +171,8 @@ impl Fields {
 }
 
 fn positive(value: &Value) -> Option<i32> {
-    value.as_i64().and_then(|value| i32::try_from(value).ok()).filter(|value| *value > 0)
+    value
+        .as_i64()
+        .and_then(|value| i32::try_from(value).ok())
+        .filter(|value| (1..=MOST).contains(value))
 }

@@ -267,3 +267,51 @@ impl Kernel {
 pub(super) fn unless_one(factor: f32) -> Option<Array> {
     ((factor - 1.0).abs() > f32::EPSILON).then(|| Array::from_f32(factor))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rope::Scaling;
+
+    fn numbers(array: &Array) -> Vec<f32> {
+        ops::reshape(array, &[-1]).unwrap().to_vec_cast::<f32>().unwrap()
+    }
+
+    #[test]
+    fn positions_behind_the_kept_ones_turn_the_same_way() {
+        for scaling in [Scaling::None, Scaling::Linear { factor: 4.0 }] {
+            let rope = Rope { theta: 1e4, traditional: false, scaling };
+            let short = Table::new(&rope, 8, 16).unwrap();
+            let long = Table::new(&rope, 8, 64).unwrap();
+            for (start, end) in [(0, 16), (10, 30), (40, 41)] {
+                let (a, b) =
+                    (short.between(start, end).unwrap(), long.between(start, end).unwrap());
+                assert_eq!(numbers(&a.cos), numbers(&b.cos));
+                assert_eq!(numbers(&a.sin), numbers(&b.sin));
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_shows_a_row_itself_and_those_just_before() {
+        let positions =
+            Positions { device: Device::Cpu, rotations: vec![], window: Some(3), group: 2 };
+        let seen = |start: i32, rows: i32| {
+            let step = positions.step(start, rows).unwrap();
+            let View { from, mask } = step.window.unwrap();
+            let Mask::Marked(mask) = mask else { return (from, vec![]) };
+            assert_eq!(mask.dim(0), 2 * rows, "once for each query head of a key head");
+            let marks = numbers(&mask.as_dtype(mlx_rs::Dtype::Float32).unwrap());
+            let width = usize::try_from(mask.dim(1)).unwrap();
+            let row =
+                |row: &[f32]| row.iter().map(|mark| if *mark > 0.0 { 'x' } else { '.' }).collect();
+            (from, marks.chunks(width).take(rows.unsigned_abs() as usize).map(row).collect())
+        };
+        let drawn = |rows: &[&str]| rows.iter().map(ToString::to_string).collect::<Vec<String>>();
+        assert_eq!(seen(0, 3), (0, drawn(&["x..", "xx.", "xxx"])));
+        assert_eq!(seen(0, 4), (0, drawn(&["x...", "xx..", "xxx.", ".xxx"])));
+        assert_eq!(seen(5, 2), (3, drawn(&["xxx.", ".xxx"])));
+        assert_eq!(seen(5, 1), (3, vec![]));
+        assert_eq!(seen(1, 1), (0, vec![]));
+    }
+}

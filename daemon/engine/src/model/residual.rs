@@ -72,3 +72,18 @@ fn bounded_sum(a: &Array, b: &Array) -> Result<Array> {
     let sum = ops::maximum(ops::minimum(sum, &most)?, ops::negative(&most)?)?;
     Ok(sum.as_dtype(Dtype::Float16)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_that_16_bits_lack_is_the_largest_they_have() {
+        let halves =
+            |numbers: &[f32]| Array::from_slice(numbers, &[3]).as_dtype(Dtype::Float16).unwrap();
+        let (a, b) = (halves(&[60000.0, 1.0, -60000.0]), halves(&[60000.0, 2.0, -60000.0]));
+        let sum = bounded_sum(&a, &b).unwrap();
+        assert_eq!(sum.dtype(), Dtype::Float16);
+        assert_eq!(sum.to_vec_cast::<f32>().unwrap(), [65504.0, 3.0, -65504.0]);
+    }
+}

@@ -87,6 +87,16 @@ LLAMA3_ROPE = {
 }
 YARN_ROPE = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+SENTENCEPIECE = {
+    "type": "Sequence",
+    "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ],
+}
+
 CASES = {
     "dense_f32": {},
     "dense_f32_tied": {"config": {"tie_word_embeddings": True}},
@@ -239,7 +249,7 @@ def save(folder, model, config, case):
         "post_processor": None,
         "truncation": None,
         "padding": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        "decoder": SENTENCEPIECE if config["model_type"] in ("gemma3", "gemma3_text", "mistral") else BYTE_LEVEL,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))

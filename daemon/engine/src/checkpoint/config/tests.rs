@@ -170,6 +170,12 @@ fn what_is_not_done_is_refused_by_name() {
         (json!({"hidden_size": -1}), ["hidden_size", "above 0"]),
         (json!({"num_attention_heads": 5}), ["multiple", "5"]),
         (json!({"num_attention_heads": 6, "hidden_size": 64}), ["multiple", "64"]),
+        (json!({"hidden_size": 1_u64 << 31}), ["hidden_size", "134217728"]),
+        (json!({"num_hidden_layers": 1_000_000}), ["num_hidden_layers", "4096"]),
+        (
+            json!({"num_attention_heads": 1 << 20, "head_dim": 1 << 20}),
+            ["1048576 heads", "too large"],
+        ),
         (json!({"head_dim": 15}), ["even", "15"]),
         (json!({"model_type": "qwen3", "attention_bias": true}), ["attention_bias", "biases"]),
         (json!({"model_type": "granite"}), ["attention_multiplier", "missing"]),
