@@ -10,6 +10,7 @@ use super::*;
 use crate::checkpoint::Source;
 use crate::conversation::ids;
 use crate::linear::Device;
+use crate::threads;
 
 #[path = "../../tests/parity/python.rs"]
 mod python;
@@ -26,6 +27,7 @@ const NEAR_IN_16_BITS: f32 = 0.08;
 const CHUNKS: [usize; 7] = [5, 20, 1, 1, 33, 2, usize::MAX];
 
 fn on_cpu(test: impl FnOnce()) {
+    threads::suit(0);
     with_stream(&Stream::new_with_device(&mlx_rs::Device::cpu()), test);
 }
 
