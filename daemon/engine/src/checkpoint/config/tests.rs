@@ -1,5 +1,6 @@
 //! What is read from `config.json`, family by family, and that everything unknown in it is refused by name.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -201,5 +202,76 @@ fn what_is_not_done_is_refused_by_name() {
     ] {
         let message = with(&changes).unwrap_err().to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+/// Fields that a configuration may have, of which any may be wrong.
+const FIELDS: [&str; 28] = [
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "rms_norm_eps",
+    "vocab_size",
+    "max_position_embeddings",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "tie_word_embeddings",
+    "eos_token_id",
+    "quantization",
+    "layer_types",
+    "sliding_window",
+    "sliding_window_pattern",
+    "text_config",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "decoder_sparse_step",
+    "mlp_only_layers",
+    "attention_multiplier",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+];
+
+fn anything() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0_i64..6).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        Just(json!("yarn")),
+        Just(json!([1, "full_attention"])),
+        Just(json!(["sliding_attention", "full_attention"])),
+        Just(json!({"type": "yarn", "factor": 1e300, "original_max_position_embeddings": 1e300})),
+        Just(json!({"rope_type": "llama3", "factor": 1e-300, "rope_theta": 0.5})),
+        Just(json!({"full_attention": {"rope_type": "linear", "factor": 0}})),
+        Just(json!({"group_size": 64, "bits": 4, "a": 1, "b": {"bits": 0}})),
+        Just(base()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_in_a_configuration_is_more_than_refused(
+        family in prop::sample::select(vec![
+            "qwen2", "qwen3", "qwen3_moe", "llama", "gemma3_text", "gemma3", "granite",
+        ]),
+        changes in prop::collection::vec((prop::sample::select(FIELDS.to_vec()), anything()), 0..6),
+    ) {
+        let changes = changes.into_iter().map(|(field, value)| (field.to_owned(), value));
+        let family = ("model_type".to_owned(), json!(family));
+        let changes: serde_json::Map<String, Value> = changes.chain([family]).collect();
+        if let Ok(config) = with(&Value::Object(changes)) {
+            let attention = &config.attention;
+            prop_assert!(attention.heads % attention.kv_heads == 0 && attention.head_dim % 2 == 0);
+            prop_assert!(config.layers.iter().all(|layer| layer.rope < config.ropes.len()));
+            prop_assert!(config.window.is_some() || config.layers.iter().all(|layer| !layer.sliding));
+            prop_assert!(config.experts.is_some() || config.layers.iter().all(|layer| !layer.experts));
+        }
     }
 }
