@@ -21,6 +21,7 @@ mod draft;
 mod engine;
 pub mod error;
 pub mod fake;
+pub mod fit;
 #[cfg(feature = "mlx")]
 mod gain;
 #[cfg(feature = "mlx")]
