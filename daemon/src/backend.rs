@@ -21,6 +21,10 @@ pub fn load_backend(settings: &Settings) -> Result<Option<Arc<dyn Backend>>> {
     );
 }
 
+/// The built-in target and its draft model.
+#[cfg(feature = "engine")]
+pub use mlx::{DRAFT, TARGET};
+
 #[cfg(feature = "engine")]
 mod mlx {
     //! The engine on MLX.
@@ -33,6 +37,7 @@ mod mlx {
     use dwell_engine::Source;
     use dwell_engine::backend::Backend;
 
+    use crate::hub::Model;
     use crate::settings::{EngineChoice, Settings};
 
     /// A model's files as part of the program.
@@ -54,14 +59,17 @@ mod mlx {
     /// The name to ask for the built-in pair by.
     const BUILT_IN: &str = "builtin";
 
-    const TARGET: Source = Source::Embedded { name: BUILT_IN, files: embedded!("target") };
+    /// The model inside the program.
+    pub const TARGET: Source = Source::Embedded { name: BUILT_IN, files: embedded!("target") };
 
-    const DRAFT: Source = Source::Embedded { name: "builtin-draft", files: embedded!("draft") };
+    /// The model inside the program that drafts for it.
+    pub const DRAFT: Source = Source::Embedded { name: "builtin-draft", files: embedded!("draft") };
 
     pub(super) fn load(settings: &Settings) -> Result<Arc<dyn Backend>> {
         let (target, draft) = match &settings.engine {
-            EngineChoice::Folder { target, draft } => {
-                (Source::Folder(target.clone()), draft.clone().map(Source::Folder))
+            EngineChoice::Models { target, draft } => {
+                let draft = draft.as_ref().map(Model::folder).transpose()?;
+                (Source::Folder(target.folder()?), draft.map(Source::Folder))
             }
             EngineChoice::BuiltIn { draft } => (TARGET, draft.then_some(DRAFT)),
             EngineChoice::None => anyhow::bail!("there is no model to load"),

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "engine")]
+use crate::commands::models;
 use crate::commands::{bench, demo, run, runs, serve, where_};
 use crate::settings::StoreArgs;
 
@@ -33,6 +35,10 @@ pub enum Command {
     Where(where_::WhereArgs),
     /// List the latest runs
     Runs(runs::RunsArgs),
+    /// Models: which are at hand, fetch one, does one fit this machine
+    #[cfg(feature = "engine")]
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Measure the engine: plain, speculative, and beside mlx_lm
     Bench(bench::BenchArgs),
 }

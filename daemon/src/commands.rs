@@ -3,7 +3,18 @@
 
 pub mod bench;
 pub mod demo;
+#[cfg(feature = "engine")]
+pub mod models;
 pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod where_;
+
+#[cfg(feature = "engine")]
+use models::at_hand;
+
+/// Without its engine dwell runs no model, so none is fetched.
+#[cfg(not(feature = "engine"))]
+fn at_hand(_: &crate::settings::Settings) -> std::future::Ready<anyhow::Result<()>> {
+    std::future::ready(Ok(()))
+}

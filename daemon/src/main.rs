@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dwell::cli::{Cli, Command};
+#[cfg(feature = "engine")]
+use dwell::commands::models;
 use dwell::commands::{bench, demo, run, runs, serve, where_};
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
             Command::Serve(args) => serve::serve(args, &cli.store).await,
             Command::Where(args) => where_::where_(args, &cli.store),
             Command::Runs(args) => runs::runs(args, &cli.store),
+            #[cfg(feature = "engine")]
+            Command::Models(command) => models::models(command).await,
             Command::Bench(args) => bench::bench(args, &cli.store).await,
         }
     });

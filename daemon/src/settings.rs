@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::hub::Model;
+
 /// The port that carries everything: model APIs, OTLP/HTTP, health, runs.
 pub const PORT: u16 = 7070;
 
@@ -33,10 +35,11 @@ impl StoreArgs {
 /// Flags of the commands that run the engine.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct EngineArgs {
-    /// The model: `builtin`, `none`, or a folder with an MLX-format checkpoint
+    /// The model: `builtin`, `none`, a folder with an MLX-format checkpoint, or a Hugging Face id such as
+    /// mlx-community/Qwen2.5-14B-Instruct-4bit, which is fetched once
     #[arg(long, env = "DWELL_ENGINE", value_name = "MODEL", default_value = "builtin")]
     pub engine: String,
-    /// The draft model for speculation: a folder, or `none`; the built-in model brings its own
+    /// The draft model for speculation: a folder, a Hugging Face id, or `none`; the built-in model brings its own
     #[arg(long, env = "DWELL_DRAFT", value_name = "MODEL")]
     pub draft: Option<String>,
     /// The most tokens to draft in a round: as many as pay are drafted, by measured costs; 0 turns speculation off
@@ -63,12 +66,12 @@ pub enum EngineChoice {
         /// Load the draft model too.
         draft: bool,
     },
-    /// Checkpoints on disk.
-    Folder {
+    /// Checkpoints in folders or from the hub.
+    Models {
         /// The model.
-        target: PathBuf,
+        target: Model,
         /// The model that drafts for it.
-        draft: Option<PathBuf>,
+        draft: Option<Model>,
     },
 }
 
@@ -108,14 +111,14 @@ impl Settings {
                 None => EngineChoice::BuiltIn { draft: true },
                 Some("none") => EngineChoice::BuiltIn { draft: false },
                 Some(other) => anyhow::bail!(
-                    "the built-in model brings its own draft model; --draft `{other}` needs --engine FOLDER with the same vocabulary"
+                    "the built-in model brings its own draft model; --draft `{other}` needs --engine MODEL with the same vocabulary"
                 ),
             },
-            folder => EngineChoice::Folder {
-                target: checkpoint("--engine", folder)?,
+            name => EngineChoice::Models {
+                target: model("--engine", name)?,
                 draft: match draft {
                     None | Some("none") => None,
-                    Some(folder) => Some(checkpoint("--draft", folder)?),
+                    Some(name) => Some(model("--draft", name)?),
                 },
             },
         };
@@ -154,13 +157,8 @@ pub const fn any_port() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 }
 
-fn checkpoint(flag: &str, folder: &str) -> Result<PathBuf> {
-    let path = PathBuf::from(folder);
-    anyhow::ensure!(
-        path.join("config.json").is_file(),
-        "{flag}: {folder} is no folder with an MLX-format checkpoint (it has no config.json); download one, or use `builtin`"
-    );
-    Ok(path)
+fn model(flag: &str, name: &str) -> Result<Model> {
+    Model::parse(name).map_err(|problem| anyhow::anyhow!("{flag}: {problem}; or use `builtin`"))
 }
 
 #[cfg(test)]
@@ -203,9 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_meant_before_an_id() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/target");
+        let id = "mlx-community/Qwen2.5-0.5B-Instruct-4bit";
+        let choice = settings(folder, Some(id)).unwrap().engine;
+        let wanted = EngineChoice::Models {
+            target: Model::Folder(folder.into()),
+            draft: Some(Model::Hub(id.parse().unwrap())),
+        };
+        assert_eq!(choice, wanted);
+        let error = settings(env!("CARGO_MANIFEST_DIR"), None).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{error}");
+    }
+
+    #[test]
     fn a_mistake_names_the_flag() {
         let error = settings("/no/such/folder", None).unwrap_err().to_string();
-        assert!(error.contains("--engine") && error.contains("config.json"), "{error}");
+        assert!(error.contains("--engine") && error.contains("Hugging Face id"), "{error}");
         assert!(settings("none", Some("x")).unwrap_err().to_string().contains("--draft"));
         assert!(settings("builtin", Some("x")).unwrap_err().to_string().contains("--engine"));
     }

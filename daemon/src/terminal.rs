@@ -5,7 +5,11 @@ pub mod account;
 pub mod bench;
 pub mod demo;
 mod format;
+#[cfg(feature = "engine")]
+pub mod models;
 mod paint;
+#[cfg(feature = "engine")]
+pub mod progress;
 pub mod runs;
 mod table;
 #[cfg(test)]

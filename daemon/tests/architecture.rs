@@ -22,6 +22,8 @@ const CONFINED: &[(&str, &str, &str)] = &[
     ("tokenizers", "dwell-engine", "tokens are the engine's business"),
     ("axum", "dwell", "HTTP is the program's business"),
     ("reqwest", "dwell", "HTTP is the program's business"),
+    ("hf-hub", "dwell", "the network is the program's business"),
+    ("indicatif", "dwell", "the terminal is the program's business"),
     ("rusqlite", "dwell", "the store is the program's business"),
     ("clap", "dwell", "flags are the program's business"),
     ("anyhow", "dwell", "libraries have error types of their own"),
@@ -31,7 +33,8 @@ const CONFINED: &[(&str, &str, &str)] = &[
 /// Modules of the program, and which of its modules each may name. `main` is the program's entry and sees the library.
 const MODULES: &[(&str, &[&str])] = &[
     ("ids", &[]),
-    ("settings", &[]),
+    ("hub", &[]),
+    ("settings", &["hub"]),
     ("ledger", &["ids"]),
     ("store", &["ledger"]),
     ("body", &[]),
@@ -41,11 +44,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("export", &["ledger"]),
     ("agent", &["ledger", "ids"]),
     ("terminal", &[]),
-    ("backend", &["settings"]),
+    ("backend", &["hub", "settings"]),
     ("service", &["api", "export", "gateway", "intake", "ledger", "settings", "store"]),
     (
         "commands",
-        &["agent", "backend", "ids", "ledger", "service", "settings", "store", "terminal"],
+        &["agent", "backend", "hub", "ids", "ledger", "service", "settings", "store", "terminal"],
     ),
     ("cli", &["commands", "settings"]),
 ];

@@ -8,7 +8,7 @@ pub(crate) mod weights;
 
 use std::fs::File;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use serde_json::Value;
@@ -50,14 +50,13 @@ impl Deref for Bytes {
 }
 
 impl Source {
-    /// The model's name: the folder's, or the given one.
+    /// The model's name: its id when the folder is a snapshot in a Hugging Face cache, else the folder's, or the given one.
     pub fn name(&self) -> String {
         match self {
             Self::Folder(path) => {
-                path.canonicalize().ok().as_deref().and_then(|path| path.file_name()).map_or_else(
-                    || path.display().to_string(),
-                    |n| n.to_string_lossy().into_owned(),
-                )
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let folder = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+                hub_id(&whole).or(folder).unwrap_or_else(|| path.display().to_string())
             }
             Self::Embedded { name, .. } => (*name).to_owned(),
         }
@@ -105,6 +104,20 @@ impl Source {
             problem: problem.into(),
         }
     }
+}
+
+/// `owner/name` of `.../models--owner--name/snapshots/COMMIT`.
+fn hub_id(folder: &Path) -> Option<String> {
+    let snapshots = folder.parent()?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    let is_snapshot = snapshots.file_name()?.to_str()? == "snapshots";
+    let id = repository.strip_prefix("models--")?.replacen("--", "/", 1);
+    is_snapshot.then_some(id)
+}
+
+/// Why this engine cannot run a model with such a `config.json`; `None` when it can, as far as that file tells.
+pub fn refusal(model: &str, config: &Value) -> Option<EngineError> {
+    ModelConfig::read(model, config).err()
 }
 
 #[expect(unsafe_code, reason = "a mapping has no safe constructor")]
@@ -167,5 +180,20 @@ impl Checkpoint {
                 })
             })
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_called_by_its_id() {
+        let name = |path: &str| Source::Folder(path.into()).name();
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let cached = format!("/nowhere/hub/models--mlx-community--Qwen2.5-0.5B/snapshots/{commit}");
+        assert_eq!(name(&cached), "mlx-community/Qwen2.5-0.5B");
+        assert_eq!(name("/nowhere/qwen"), "qwen");
+        assert_eq!(name("/nowhere/snapshots/x"), "x");
     }
 }

@@ -63,7 +63,7 @@ mod toy;
 mod worker;
 
 #[cfg(feature = "mlx")]
-pub use checkpoint::Source;
+pub use checkpoint::{Source, refusal};
 #[cfg(feature = "mlx")]
 pub use engine::{Engine, EngineConfig, MAX_DRAFT_TOKENS};
 pub use error::EngineError;

@@ -21,6 +21,7 @@ use self::engine::EngineSide;
 use self::mlx_lm::MlxLm;
 use self::prompts::Prompt;
 use self::result::{Case, Outcome, Sample, Side};
+use super::at_hand;
 use crate::backend::load_backend;
 use crate::settings::{self, EngineArgs, EngineChoice, Settings, StoreArgs};
 use crate::terminal::bench as screen_of;
@@ -29,10 +30,10 @@ use crate::terminal::{Screen, tell};
 /// What `dwell bench` can be told.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// The model: `builtin`, or a folder with an MLX-format checkpoint
+    /// The model: `builtin`, a folder with an MLX-format checkpoint, or a Hugging Face id
     #[arg(long, env = "DWELL_ENGINE", value_name = "MODEL", default_value = "builtin")]
     engine: String,
-    /// The draft model: a folder, or `none`; the built-in model brings its own
+    /// The draft model: a folder, a Hugging Face id, or `none`; the built-in model brings its own
     #[arg(long, env = "DWELL_DRAFT", value_name = "MODEL")]
     draft: Option<String>,
     /// Draft lengths to compare; 0 is plain decoding
@@ -58,6 +59,7 @@ pub struct BenchArgs {
 /// Measures, and shows what came of it.
 pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
     let settings = settings(args, store)?;
+    at_hand(&settings).await?;
     let progress = |text: &str| tell(io::stderr(), &format!("{text}\n"));
     progress("loading the model");
     let loading = settings.clone();

@@ -17,6 +17,7 @@ use dwell_probes::suite::{Query, Suite};
 use dwell_probes::time::Stamp;
 
 use self::outcome::Outcome;
+use super::at_hand;
 use crate::agent::{Agent, Client, Place, local_http};
 use crate::backend::load_backend;
 use crate::ids;
@@ -47,6 +48,7 @@ pub struct DemoArgs {
 /// Runs the demo. The exit code is 1 when a query failed or was answered the wrong way.
 pub async fn demo(args: &DemoArgs, store: &StoreArgs) -> Result<ExitCode> {
     let settings = Settings::new(settings::any_port(), store, &args.engine)?;
+    at_hand(&settings).await?;
     let suite = Suite::built_in(SUITE)?;
     let progress = |text: &str| tell(io::stderr(), text);
     progress(&format!("loading the model ({}) ...", args.engine.engine));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::at_hand;
 use crate::backend::load_backend;
 use crate::service::Service;
 use crate::settings::{EngineArgs, Settings, StoreArgs};
@@ -28,6 +29,7 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
         args.listen
     );
     let settings = Settings::new(args.listen, store, &args.engine)?;
+    at_hand(&settings).await?;
     let backend = load_backend(&settings)?;
     let models: Vec<String> =
         backend.iter().flat_map(|backend| backend.models()).map(|model| model.id.clone()).collect();

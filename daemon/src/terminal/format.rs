@@ -78,6 +78,31 @@ pub(super) fn memory(bytes: u64) -> String {
     }
 }
 
+/// An amount of data as it is counted on disks and networks: `640 B`, `48.1 kB`, `8.31 GB`.
+pub(super) fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    for (unit, bytes_of_it) in [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
+        // The limits lie where rounding would reach the next unit's 1.
+        if bytes >= bytes_of_it * 0.9995 {
+            return format!("{} {unit}", three_digits(bytes / bytes_of_it));
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A whole number with its thousands apart: `152,064`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// `1 call`, `2 calls`: a count with its noun, whose plural has an `s`.
 pub(super) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
@@ -167,6 +192,26 @@ mod tests {
         assert_eq!(clip("Größen", 5), "Größ…");
         assert_eq!(clip("a\x1b[31m\nb", 20), "a [31m b");
         assert_eq!(clip("abc", 0), "…");
+    }
+
+    #[test]
+    fn amounts_of_data_and_large_numbers() {
+        let sizes = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (999_400, "999 kB"),
+            (999_600, "1.00 MB"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(8_310_000_000), "8.31 GB");
+        assert_eq!(size(2_500_000_000_000), "2.50 TB");
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(152_064), "152,064");
+        assert_eq!(thousands(1_234_567), "1,234,567");
     }
 
     #[test]

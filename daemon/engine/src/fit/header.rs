@@ -36,8 +36,8 @@ pub fn length(first: &[u8]) -> Result<u64, String> {
 
 /// The tensors, in the header's order, and how many bytes of data they say follow it.
 pub fn tensors(header: &[u8]) -> Result<(Vec<Tensor>, u64), String> {
-    let header: Value =
-        serde_json::from_slice(header).map_err(|error| format!("its header is not JSON: {error}"))?;
+    let header: Value = serde_json::from_slice(header)
+        .map_err(|error| format!("its header is not JSON: {error}"))?;
     let header = header.as_object().ok_or("its header is not a JSON object")?;
     let mut data_bytes = 0;
     let mut tensors = Vec::with_capacity(header.len());

@@ -105,7 +105,11 @@ impl Shape {
 }
 
 fn number(object: &Value, name: &str) -> Option<u32> {
-    object.get(name)?.as_u64().and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0)
+    object
+        .get(name)?
+        .as_u64()
+        .and_then(|value| u32::try_from(value).ok())
+        .filter(|value| *value > 0)
 }
 
 fn kv_layers(text: &Value, layers: u32) -> u32 {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::header::{self, Tensor};
 use super::shape::{Experts, Shape};
-use super::speed::{Machine, Pair, tokens_per_round};
+use super::speed::{Pair, Placed, tokens_per_round};
 use super::vocabulary::Vocabulary;
 use super::weights::Weights;
 use super::{Memory, Model, Placement};
@@ -84,6 +84,13 @@ fn packed(module: &str, elements: u64) -> Vec<Tensor> {
     ]
 }
 
+/// The bandwidth of an Apple M4, in bytes per second.
+const M4: f64 = 120e9;
+
+fn on_gpu(model: &Model) -> Placed<'_> {
+    Placed { model, placement: Placement::Gpu }
+}
+
 fn close(found: f64, wanted: f64) {
     assert!((found / wanted - 1.0).abs() < 0.005, "{found} is not about {wanted}");
 }
@@ -104,10 +111,9 @@ fn a_14b_model_takes_and_reads_what_its_shape_says() {
 
 #[test]
 fn the_bandwidth_of_an_m4_allows_15_tokens_a_second() {
-    let m4 = Machine { placement: Placement::Gpu, bandwidth: 120e9 };
     let model = Q14B.model();
-    close(m4.plain(&model, 0), 15.2);
-    close(m4.plain(&model, 8192), 12.7);
+    close(on_gpu(&model).tokens_per_second(M4, 0), 15.2);
+    close(on_gpu(&model).tokens_per_second(M4, 8192), 12.7);
 }
 
 #[test]
@@ -122,15 +128,16 @@ fn a_tied_embedding_is_the_output_layer_and_is_read() {
 #[test]
 fn drafting_pays_from_some_acceptance_on() {
     let (target, draft) = (Q14B.model(), Q05B.model());
-    let pair = Pair { target: &target, draft: &draft };
-    let m4 = Machine { placement: Placement::Gpu, bandwidth: 120e9 };
-    let even = m4.break_even(pair, 3, 0).unwrap();
-    close(m4.speculative(pair, 3, even, 0), m4.plain(&target, 0));
+    let (target, draft) = (on_gpu(&target), on_gpu(&draft));
+    let pair = Pair { target, draft, draft_tokens: 3 };
+    let even = pair.break_even(0).unwrap();
+    let plain = target.tokens_per_second(M4, 0);
+    close(pair.tokens_per_second(M4, even, 0), plain);
     assert!((0.05..0.2).contains(&even), "{even}");
-    assert!(m4.speculative(pair, 3, 1.0, 0) > 3.0 * m4.plain(&target, 0));
+    assert!(pair.tokens_per_second(M4, 1.0, 0) > 3.0 * plain);
     // A draft model as large as its target can never pay.
-    let twin = Pair { target: &target, draft: &target };
-    assert!(m4.break_even(twin, 3, 0).is_none_or(|even| even > 0.99));
+    let twin = Pair { draft: target, ..pair };
+    assert!(twin.break_even(0).is_none_or(|even| even > 0.99));
 }
 
 #[test]
@@ -190,7 +197,10 @@ fn an_incomplete_configuration_is_refused_by_field() {
         (json!({"num_attention_heads": 0}), "num_attention_heads"),
         (json!({"num_attention_heads": 4}), "hidden_size"),
         (json!({"num_attention_heads": 4, "hidden_size": 64}), "num_hidden_layers"),
-        (json!({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}), "vocab_size"),
+        (
+            json!({"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2}),
+            "vocab_size",
+        ),
     ] {
         let error = Shape::read("m", &config).unwrap_err().to_string();
         assert!(error.contains(field) && error.contains("config.json"), "{error}");
@@ -265,9 +275,9 @@ proptest! {
     fn more_context_takes_more_and_is_no_faster(context in 0_u64..1_000_000, more in 1_u64..1_000_000) {
         let model = Q05B.model();
         for placement in EVERY_PLACEMENT {
-            let machine = Machine { placement, bandwidth: 1e11 };
+            let placed = Placed { model: &model, placement };
             prop_assert!(model.memory(placement, context) != model.memory(placement, context + more));
-            prop_assert!(machine.plain(&model, context + more) < machine.plain(&model, context));
+            prop_assert!(placed.tokens_per_second(M4, context + more) < placed.tokens_per_second(M4, context));
         }
     }
 }

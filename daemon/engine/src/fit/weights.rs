@@ -78,7 +78,11 @@ impl Weights {
                     continue;
                 }
             };
-            if unread { weights.unread.add(bytes) } else { weights.always.add(bytes) }
+            if unread {
+                weights.unread.add(bytes)
+            } else {
+                weights.always.add(bytes)
+            }
             if let Some(width) = float_width(&tensor.dtype) {
                 weights.float_bytes = weights.float_bytes.max(width);
             }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::BenchArgs;
 use super::prompts::Prompt;
 use super::result::Answer;
+use crate::hub::Model;
 use crate::settings::{EngineChoice, Settings, StoreArgs};
 
 /// The version that the engine is held against.
@@ -70,7 +71,9 @@ pub(super) fn start(args: &BenchArgs, store: &StoreArgs, settings: &Settings) ->
 /// The checkpoints as folders. The built-in pair is read where this program was built, which is where it came from.
 fn folders(engine: &EngineChoice) -> Result<(PathBuf, Option<PathBuf>)> {
     match engine {
-        EngineChoice::Folder { target, draft } => Ok((target.clone(), draft.clone())),
+        EngineChoice::Models { target, draft } => {
+            Ok((target.folder()?, draft.as_ref().map(Model::folder).transpose()?))
+        }
         EngineChoice::BuiltIn { draft } => {
             let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
             ensure!(

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::agent::local_http;
 use crate::backend::load_backend;
+use crate::commands::at_hand;
 use crate::service::Service;
 use crate::settings::{self, EngineArgs, PORT, Settings, StoreArgs};
 
@@ -86,6 +87,7 @@ impl Daemon {
 
     async fn start(http: reqwest::Client, store: &StoreArgs, engine: &EngineArgs) -> Result<Self> {
         let settings = Settings::new(settings::any_port(), store, engine)?;
+        at_hand(&settings).await?;
         let backend = load_backend(&settings)?;
         let service = Service::start(&settings, backend).await?;
         Ok(Self { url: format!("http://{}", service.addr), http, own: Some(service) })

@@ -1,0 +1,47 @@
+//! A download's progress on standard error: what the hub tells becomes bars or lines.
+
+use crate::hub::id::ModelId;
+use crate::hub::pull::Progress;
+use crate::terminal::progress::Transfer;
+
+/// Shows what it is told.
+pub(super) struct Watch {
+    transfer: Transfer,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self { transfer: Transfer::stderr() }
+    }
+
+    /// Leaves the screen to others.
+    pub(super) fn finish(&self) {
+        self.transfer.finish();
+    }
+}
+
+impl Progress for Watch {
+    fn planned(&self, id: &ModelId, files: &[(String, u64, u64)]) {
+        let (all, kept) =
+            files.iter().fold((0, 0), |(all, kept), file| (all + file.1, kept + file.2));
+        if kept < all {
+            self.transfer.begin(&id.to_string(), files.len(), all, kept);
+        }
+    }
+
+    fn grew(&self, _: &str, bytes: u64) {
+        self.transfer.grew(bytes);
+    }
+
+    fn shrank(&self, _: &str, bytes: u64) {
+        self.transfer.shrank(bytes);
+    }
+
+    fn waits(&self, file: &str, reason: &str) {
+        self.transfer.note(&format!("{file}: {reason}; waiting"));
+    }
+
+    fn done(&self, file: &str) {
+        self.transfer.done(file);
+    }
+}
