@@ -44,8 +44,9 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn start_log(cli: &Cli) {
     let serving = matches!(cli.command, Command::Serve(_));
     let level = match (cli.verbose, serving) {
-        (0, true) => "info",
-        (0, false) => "warn",
+        // What the hub's client logs as an error is told as one by who asked it.
+        (0, true) => "info,hf_hub=off",
+        (0, false) => "warn,hf_hub=off",
         (1, _) => "dwell=debug,info",
         (_, _) => "trace",
     };

@@ -1,6 +1,7 @@
 //! One file's way into the cache: the bytes that are missing are fetched behind those that are there, the whole is checked,
 //! and only then it gets its name. Another program that fetches the same file is waited for.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -124,7 +125,7 @@ impl Wanted<'_> {
             failures = if kept > at && ranges { 1 } else { failures + 1 };
             if failures > hub.access.attempts {
                 return Err(HubError::Interrupted {
-                    id: self.id.clone(),
+                    id: Box::new(self.id.clone()),
                     file: self.file.to_owned(),
                     problem,
                     kept: kept.min(self.about.size),
@@ -230,5 +231,10 @@ fn sha256(path: &Path) -> io::Result<String> {
             read => hasher.update(&buffer[..read]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let hex = |mut text: String, byte: &u8| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    };
+    Ok(hasher.finalize().iter().fold(String::with_capacity(64), hex))
 }

@@ -2,6 +2,7 @@
 //! streams bytes; what it says about a file it takes from wherever a redirect ends, which is not the hub, so that is asked
 //! here.
 
+use std::error::Error;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -268,14 +269,20 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
+/// An error and its causes in one line, without the address, which is told elsewhere.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    // That a request failed is known; why it did is further down.
+    let request = error.downcast_ref::<HFError>().and_then(|error| match error {
+        HFError::Request { source, .. } => source.source(),
+        _ => None,
+    });
+    let mut cause = Some(request.unwrap_or(error));
+    let mut told = String::new();
     while let Some(error) = cause {
         let text = error.to_string();
         if !told.contains(&text) {
-            told = format!("{told}: {text}");
+            let between = if told.is_empty() { "" } else { ": " };
+            told = format!("{told}{between}{text}");
         }
         cause = error.source();
     }

@@ -107,8 +107,8 @@ pub enum HubError {
         "{file} of {id} broke off: {problem}. {kept} of {size} bytes are kept; the same command goes on from there"
     )]
     Interrupted {
-        /// The model.
-        id: ModelId,
+        /// The model; boxed, since every result is as large as the largest error.
+        id: Box<ModelId>,
         /// The file.
         file: String,
         /// What happened.

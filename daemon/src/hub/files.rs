@@ -47,7 +47,7 @@ pub fn weights(names: &[String], index: Option<&[u8]>) -> Result<Vec<String>, St
         if has(SINGLE) {
             return Ok(vec![SINGLE.to_owned()]);
         }
-        let gguf = names.iter().any(|name| name.ends_with(".gguf"));
+        let gguf = names.iter().any(|name| has_extension(name, "gguf"));
         let instead = if gguf { "; its GGUF files are for llama.cpp" } else { "" };
         return Err(format!("it has neither {SINGLE} nor {INDEX}{instead}"));
     };
@@ -57,11 +57,15 @@ pub fn weights(names: &[String], index: Option<&[u8]>) -> Result<Vec<String>, St
     let map = map.ok_or_else(|| format!("{INDEX} has no weight_map"))?;
     let files: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     for file in &files {
-        if !has(file) || file.contains('/') || !file.ends_with(".safetensors") {
+        if !has(file) || file.contains('/') || !has_extension(file, "safetensors") {
             return Err(format!("{INDEX} names {file}, which is no file of weights beside it"));
         }
     }
     Ok(files.into_iter().map(str::to_owned).collect())
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 /// What a folder lacks to be a whole checkpoint; `None` when it lacks nothing. Links to files that are gone count as lacking.

@@ -69,7 +69,7 @@ impl Hub {
             .iter()
             .map(|wanted| (wanted.file.to_owned(), wanted.about.size, wanted.kept(self)))
             .collect();
-        let missing = plan.iter().map(|(_, size, kept)| size - kept).sum();
+        let missing = sum(plan.iter().map(|(_, size, kept)| size - kept));
         self.room_for(id, missing)?;
         progress.planned(id, &plan);
 
@@ -85,7 +85,7 @@ impl Hub {
             commit: listing.commit,
             folder,
             files: names.len(),
-            bytes: abouts.iter().map(|about| about.size).sum(),
+            bytes: sum(abouts.iter().map(|about| about.size)),
             fetched_bytes: missing,
         })
     }
@@ -139,6 +139,11 @@ impl Hub {
         fs::create_dir_all(folder).map_err(HubError::disk(folder))?;
         fs::write(&path, commit).map_err(HubError::disk(&path))
     }
+}
+
+/// Of whatever the hub says.
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Bytes that the user may still write where `folder` is; `None` where the system does not say.

@@ -16,6 +16,9 @@ const WIDTH: usize = 80;
 /// Used of the memory from which on there is little left for anything else, in parts of 1.
 const TIGHT: f64 = 0.9;
 
+/// Weights below this may stay in a processor's caches, in bytes.
+const CACHES: u64 = 64_000_000;
+
 /// A model at hand.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -104,8 +107,10 @@ pub struct Fit {
     pub model_type: String,
     /// `4-bit` and so on, or `none`.
     pub quantisation: String,
-    /// How it lies in memory.
-    pub placement: &'static str,
+    /// Whether it runs on a GPU.
+    pub on_gpu: bool,
+    /// Whether its quantised weights are held as 32-bit numbers.
+    pub unpacked: bool,
     /// Its weights on disk.
     pub stored_bytes: u64,
     /// Its weights in memory.
@@ -236,7 +241,7 @@ fn verdict(view: &View) -> Vec<(Tone, String)> {
     said.extend(longer_than_made_for(view));
     said.extend(view.vocabularies.as_ref().map(together));
     match &view.speed {
-        Some(speed) => said.extend(fastest(speed, view.context_tokens)),
+        Some(speed) => said.extend(fastest(speed, view)),
         None => said.push((
             Tone::Plain,
             "How fast it can be is not told: the memory's bandwidth is not known, say it with --bandwidth.".to_owned(),
@@ -310,15 +315,22 @@ fn together(both: &Vocabularies) -> (Tone, String) {
     }
 }
 
-fn fastest(bound: &Speed, context: u32) -> Vec<(Tone, String)> {
+fn fastest(bound: &Speed, view: &View) -> Vec<(Tone, String)> {
+    let target = view.models.first();
+    let note = match target {
+        Some(target) if target.weights_bytes < CACHES => {
+            " So small a model may be faster: it stays in the processor's caches."
+        }
+        Some(target) if target.on_gpu => " Apple GPUs usually reach 40 to 80 % of that.",
+        _ => "",
+    };
     let plain = format!(
-        "{}/s ({}) let it decode at most {} tokens/s, {} with {} tokens of context. Measured speeds are usually 40 to 80 % \
-         of that.",
+        "{}/s ({}) let it decode at most {} tokens/s, {} with {} tokens of context.{note}",
         size_of(bound.bandwidth_bytes_per_second),
         bound.source,
         speed(bound.short_tokens_per_second),
         speed(bound.tokens_per_second),
-        thousands(context.into())
+        thousands(view.context_tokens.into())
     );
     let mut said = vec![(Tone::Plain, plain)];
     if let Some(drafting) = &bound.drafting {
@@ -347,6 +359,14 @@ fn size_of(bytes: f64) -> String {
     size(bytes as u64)
 }
 
+const fn placed(model: &Fit) -> &'static str {
+    match (model.on_gpu, model.unpacked) {
+        (true, _) => "GPU, as stored",
+        (false, false) => "CPU, as stored",
+        (false, true) => "CPU, as 32-bit numbers",
+    }
+}
+
 fn figures(view: &View, screen: Screen) -> Vec<String> {
     let row = |name: &str, value: &dyn Fn(&Fit) -> String| {
         std::iter::once(name.to_owned()).chain(view.models.iter().map(value)).collect::<Vec<_>>()
@@ -356,7 +376,7 @@ fn figures(view: &View, screen: Screen) -> Vec<String> {
         row("type", &|model| model.model_type.clone()),
         row("quantisation", &|model| model.quantisation.clone()),
         row("weights stored", &|model| size(model.stored_bytes)),
-        row("placed", &|model| model.placement.to_owned()),
+        row("placed", &|model| placed(model).to_owned()),
         row("weights", &|model| size(model.weights_bytes)),
         row("KV per token", &|model| size(model.kv_bytes_per_token)),
         row("KV", &|model| size(model.kv_bytes)),

@@ -60,7 +60,7 @@ impl Transfer {
 
     /// So many bytes more are there.
     pub fn grew(&self, bytes: u64) {
-        let there = self.there.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let there = self.there.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if self.bars {
             self.with_bar(|bar| bar.as_ref().into_iter().for_each(|bar| bar.inc(bytes)));
             return;

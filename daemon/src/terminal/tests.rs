@@ -1,6 +1,9 @@
 //! Whole screens against text files. With `DWELL_BLESS=1` in the environment the files are written anew; read the difference
 //! before keeping it.
 
+#[cfg(feature = "engine")]
+mod models;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

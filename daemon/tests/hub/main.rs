@@ -1,7 +1,7 @@
 //! Models by their Hugging Face id, against a hub of our own on a real socket: what is fetched, resumed, checked and refused,
 //! and that Python's client and ours see one cache.
 #![cfg(feature = "engine")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command;
 mod pull;

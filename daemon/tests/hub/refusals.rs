@@ -69,6 +69,7 @@ fn a_hub_that_is_not_there_is_named() {
     let client = Hub::new(access.clone()).unwrap();
     let error = runtime.block_on(client.pull(&id(), &Count::default())).unwrap_err().to_string();
     assert!(error.contains(&access.endpoint) && error.contains("network"), "{error}");
+    assert_eq!(error.matches("http://").count(), 1, "the address once: {error}");
     access.endpoint = "no address".to_owned();
     assert!(Hub::new(access).err().unwrap().to_string().contains("HF_ENDPOINT"));
 }
@@ -86,4 +87,14 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
         let wanted = (asked.server == "hub").then(|| "Bearer hf_secret".to_owned());
         assert_eq!(asked.token, wanted, "{} {}", asked.server, asked.path);
     }
+}
+
+#[test]
+fn a_model_that_the_disk_has_no_room_for_is_not_begun() {
+    let (hub, root) = (FakeHub::start(), tempfile::tempdir().unwrap());
+    hub.change(|hub| hub.lies_about_size = Some(usize::MAX / 2));
+    let error = pull(&hub, root.path()).0.unwrap_err();
+    assert!(matches!(error, HubError::DiskFull { .. }), "{error}");
+    assert!(error.to_string().contains("HF_HOME"), "{error}");
+    assert!(hub.asked().iter().all(|asked| asked.server == "hub"), "nothing was fetched");
 }

@@ -137,7 +137,8 @@ fn is_large(file: &str) -> bool {
 }
 
 pub(crate) fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    let hex = |text: String, byte: &u8| format!("{text}{byte:02x}");
+    Sha256::digest(content).iter().fold(String::new(), hex)
 }
 
 impl Behaviour {

@@ -77,7 +77,8 @@ impl Shape {
         };
         let model_type = config.get("model_type").and_then(Value::as_str);
         let per_token = ["num_experts_per_tok", "top_k_experts"].into_iter().find_map(int);
-        let total = ["num_experts", "num_local_experts", "n_routed_experts"].into_iter();
+        let total =
+            ["num_experts", "num_local_experts", "n_routed_experts"].into_iter().find_map(int);
         Ok(Self {
             model_type: model_type.unwrap_or("unknown").to_owned(),
             kv_layers: kv_layers(text, need("num_hidden_layers")?),
@@ -85,9 +86,7 @@ impl Shape {
             head_dim,
             vocab_size: need("vocab_size")?,
             context_tokens: int("max_position_embeddings"),
-            experts: per_token
-                .zip(total.filter_map(int).next())
-                .map(|(per_token, total)| Experts { total, per_token }),
+            experts: per_token.zip(total).map(|(per_token, total)| Experts { total, per_token }),
             quantisation: quantisation(config),
         })
     }

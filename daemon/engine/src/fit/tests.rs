@@ -1,6 +1,5 @@
 //! Estimates against figures known from elsewhere: a 14B model's, worked out by hand from its published shape, and the
 //! built-in pair's own files.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -69,20 +69,13 @@ impl Weights {
         for tensor in tensors {
             let module = tensor.name.rsplit_once('.').map_or("", |(module, _)| module);
             let bytes = bytes(tensor, module, &scales, config);
-            let unread = match part(&tensor.name) {
-                Part::Always => false,
-                Part::Embedding => has_head,
-                Part::Tower => true,
-                Part::Expert => {
-                    weights.experts.add(bytes);
-                    continue;
-                }
+            let read = match part(&tensor.name) {
+                Part::Embedding if has_head => &mut weights.unread,
+                Part::Always | Part::Embedding => &mut weights.always,
+                Part::Expert => &mut weights.experts,
+                Part::Tower => &mut weights.unread,
             };
-            if unread {
-                weights.unread.add(bytes)
-            } else {
-                weights.always.add(bytes)
-            }
+            read.add(bytes);
             if let Some(width) = float_width(&tensor.dtype) {
                 weights.float_bytes = weights.float_bytes.max(width);
             }

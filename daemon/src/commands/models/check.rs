@@ -133,11 +133,8 @@ fn fit(looked: &Looked, context: u32) -> Fit {
         name: parts.name.clone(),
         model_type: model.shape.model_type.clone(),
         quantisation: model.shape.quantisation_name(),
-        placement: match placement {
-            Placement::Gpu => "GPU, as stored",
-            Placement::CpuPacked => "CPU, as stored",
-            Placement::CpuUnpacked => "CPU, as 32-bit numbers",
-        },
+        on_gpu: *placement == Placement::Gpu,
+        unpacked: *placement == Placement::CpuUnpacked,
         stored_bytes: model.weights.all(Placement::Gpu),
         weights_bytes: memory.weights,
         kv_bytes_per_token: model.kv_bytes(*placement, 1),

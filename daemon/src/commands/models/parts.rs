@@ -2,7 +2,7 @@
 //! on the hub, where only they are fetched and not the weights.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -67,10 +67,10 @@ impl Parts {
     pub(super) async fn fit(&self, config: &Value) -> Result<Fit> {
         let shape = Shape::read(&self.name, config)?;
         let names = self.names();
-        let index = match names.iter().any(|name| name == files::INDEX) {
-            true => Some(self.read(files::INDEX).await?),
-            false => None,
-        };
+        let mut index = None;
+        if names.iter().any(|name| name == files::INDEX) {
+            index = Some(self.read(files::INDEX).await?);
+        }
         let weights = files::weights(&names, index.as_deref());
         let weights = weights.map_err(|problem| anyhow!("{}: {problem}", self.name))?;
         let mut tensors = Vec::new();
@@ -166,7 +166,6 @@ impl Parts {
 }
 
 fn read_part(path: &Path, start: u64, length: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::{Seek, SeekFrom};
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();

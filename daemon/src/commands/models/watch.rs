@@ -22,8 +22,10 @@ impl Watch {
 
 impl Progress for Watch {
     fn planned(&self, id: &ModelId, files: &[(String, u64, u64)]) {
-        let (all, kept) =
-            files.iter().fold((0, 0), |(all, kept), file| (all + file.1, kept + file.2));
+        let sum = |size: fn(&(String, u64, u64)) -> u64| {
+            files.iter().map(size).fold(0, u64::saturating_add)
+        };
+        let (all, kept) = (sum(|file| file.1), sum(|file| file.2));
         if kept < all {
             self.transfer.begin(&id.to_string(), files.len(), all, kept);
         }
