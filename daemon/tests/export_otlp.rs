@@ -190,6 +190,7 @@ fn script() -> Script {
     Script {
         prompt_tokens: 12,
         cached_tokens: 4,
+        reasoning_tokens: 2,
         phases: vec![(Phase::Prefill, 30)],
         rounds: vec![round; 2],
         ..Script::text(&["Hello", " there"])

@@ -59,6 +59,9 @@ pub struct Call {
     pub cached_tokens: u64,
     /// What the KV cache could not give; `None` where nobody says.
     pub cache: Option<CacheUse>,
+    /// Generated tokens that were reasoning.
+    #[serde(default)]
+    pub reasoning_tokens: u64,
     /// Tools that the answer asked for.
     pub tools: Vec<ToolRequest>,
     /// Ids of the tool results that the request brought.

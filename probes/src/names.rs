@@ -55,6 +55,7 @@ names! {
     INPUT_TOKENS: Attribute "gen_ai.usage.input_tokens" ["{token}"] "Prompt tokens, cached ones counted.";
     OUTPUT_TOKENS: Attribute "gen_ai.usage.output_tokens" ["{token}"] "Generated tokens.";
     CACHED_TOKENS: Attribute "gen_ai.usage.cache_read.input_tokens" ["{token}"] "Prompt tokens that the KV cache already held.";
+    REASONING_TOKENS: Attribute "gen_ai.usage.reasoning.output_tokens" ["{token}"] "Generated tokens that were reasoning; only where there were any.";
     FINISH_REASONS: Attribute "gen_ai.response.finish_reasons" [""] "Why the answer ended.";
     TIME_TO_FIRST_CHUNK: Attribute "gen_ai.response.time_to_first_chunk" ["s"] "From the request's arrival to the first token's text.";
     CONVERSATION_ID: Attribute "gen_ai.conversation.id" [""] "The conversation that a run is a part of.";

@@ -105,6 +105,7 @@ pub(crate) fn call(number: u64, start: u64, end: impl Into<Option<u64>>) -> Call
         output_tokens: 5,
         cached_tokens: 0,
         cache: None,
+        reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Answered,

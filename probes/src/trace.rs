@@ -220,6 +220,8 @@ fn model_span(call: &Call, exchange: &Exchange, span_id: SpanId) -> Span {
         (names::FINISH_REASONS.into(), Value::List(reasons)),
         attribute(names::RUN_ID, exchange.run_id.clone()),
     ];
+    let reasoning = (call.reasoning_tokens > 0).then_some(call.reasoning_tokens);
+    attributes.extend(reasoning.map(|tokens| attribute(names::REASONING_TOKENS, tokens)));
     let to_first = call.first_token.map(|first| seconds(first.since(call.start)));
     attributes.extend(to_first.map(|wait| attribute(names::TIME_TO_FIRST_CHUNK, wait)));
     attributes.extend(call.cache.as_ref().map(cache_attributes).unwrap_or_default());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::backend::{Event, Prompt};
+use crate::backend::{Event, Prompt, ToolChoice};
 use crate::logprob::Scored;
 use crate::reasoning::{self, Reasoning};
 use crate::stop::StopStrings;
@@ -30,9 +30,24 @@ impl Habits {
     /// are text like any other.
     pub(crate) fn parsers(self, prompt: &Prompt, text: &str) -> Parsers {
         let Prompt::Chat { tools, .. } = prompt else { return Parsers::default() };
+        let opening = self.opening(prompt);
+        let mut parser = (!tools.is_empty()).then(|| self.dialect.parser(tools));
+        if let (Some(parser), Some(opening)) = (&mut parser, &opening) {
+            parser.begin(opening);
+        }
         Parsers {
-            reasoning: self.thinks.then(|| Reasoning::behind(text)),
-            tools: (!tools.is_empty()).then(|| self.dialect.parser(tools)),
+            reasoning: (self.thinks && opening.is_none()).then(|| Reasoning::behind(text)),
+            tools: parser,
+        }
+    }
+
+    /// The beginning of the call that the answer to `prompt` has to be, if it has to be one.
+    pub(crate) fn opening(self, prompt: &Prompt) -> Option<String> {
+        let Prompt::Chat { tools, tool_choice, .. } = prompt else { return None };
+        match tool_choice {
+            ToolChoice::Required if !tools.is_empty() => Some(self.dialect.opening(None)),
+            ToolChoice::Named(name) if !tools.is_empty() => Some(self.dialect.opening(Some(name))),
+            _ => None,
         }
     }
 }

@@ -22,9 +22,25 @@ pub enum Prompt {
         tools: Vec<Value>,
         /// Further variables for the template, such as `enable_thinking`.
         template_kwargs: Map<String, Value>,
+        /// Whether the answer has to call a tool.
+        tool_choice: ToolChoice,
     },
     /// Raw text.
     Text(String),
+}
+
+/// Whether an answer has to call a tool. One that has to is begun for the model: with the marks of a call, and with the tool's
+/// name where that is chosen too. What the model writes behind is its own, so it may still break the call, and it does not
+/// think before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// Any of the tools.
+    Required,
+    /// The tool of this name.
+    Named(String),
 }
 
 /// How the next token is chosen.

@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::checkpoint::Source;
 use crate::checkpoint::config::ModelConfig;
 use crate::error::{EngineError, Result};
+use crate::reasoning;
 use crate::reply::Reply;
 use crate::sampler::Sampler;
 use crate::segments::Segments;
@@ -158,14 +159,25 @@ impl Engine {
     ) -> Result<(String, Vec<u32>), SubmitError> {
         let (text, markers) = match prompt {
             Prompt::Text(text) => (text.clone(), true),
-            Prompt::Chat { messages, tools, template_kwargs } => {
+            Prompt::Chat { messages, tools, template_kwargs, .. } => {
                 let template = self.template.as_ref().ok_or_else(|| {
                     let message = "this model has no chat template; ask for a text completion";
                     invalid("messages", message)
                 })?;
-                let text = timeline
-                    .time(Phase::Template, || template.render(messages, tools, template_kwargs));
-                (text.map_err(|message| invalid("messages", message))?, false)
+                let opening = self.habits.opening(prompt);
+                let mut variables = template_kwargs.clone();
+                if opening.is_some() {
+                    // A call that is begun leaves no room for thoughts.
+                    variables.entry("enable_thinking").or_insert(false.into());
+                }
+                let text =
+                    timeline.time(Phase::Template, || template.render(messages, tools, &variables));
+                let mut text = text.map_err(|message| invalid("messages", message))?;
+                if let Some(opening) = opening {
+                    reasoning::close(&mut text);
+                    text.push_str(&opening);
+                }
+                (text, false)
             }
         };
         let tokens = timeline.time(Phase::Tokenize, || self.tokenizer.encode(&text, markers));

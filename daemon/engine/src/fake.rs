@@ -305,7 +305,9 @@ fn serve(job: Job) {
             }
         };
         timeline.mark_first_token(Stamp::now());
-        events.into_iter().for_each(|event| reply.send(event));
+        for event in events {
+            reply.send(event);
+        }
         sent += 1;
     }
     let cancelled = reply.is_cancelled();

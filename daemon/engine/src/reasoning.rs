@@ -7,6 +7,13 @@ use crate::stop::overlap;
 pub(crate) const OPEN: &str = "<think>";
 pub(crate) const CLOSE: &str = "</think>";
 
+/// Closes the block that a prompt may end in, as templates write a block without thoughts.
+pub(crate) fn close(prompt: &mut String) {
+    if prompt.trim_end().ends_with(OPEN) {
+        prompt.push_str("\n</think>\n\n");
+    }
+}
+
 /// Parts reasoning from the answer.
 #[derive(Debug)]
 pub(crate) struct Reasoning {

@@ -66,6 +66,28 @@ impl Dialect {
         by(&|mark| template.contains(mark)).or_else(|| by(&has_token)).unwrap_or(Self::TaggedJson)
     }
 
+    /// The beginning of a call, up to where the model's own words have to begin: the tool's name, or behind `name` its
+    /// arguments. It ends where tokens end in what models write themselves.
+    pub(crate) fn opening(self, name: Option<&str>) -> String {
+        let (marks, arguments) = match self {
+            Self::TaggedJson => ("<tool_call>\n", "arguments"),
+            Self::Granite => ("<|tool_call|>[", "arguments"),
+            Self::Mistral => ("[TOOL_CALLS][", "arguments"),
+            Self::Llama => ("", "parameters"),
+            Self::Xml => {
+                let name = name.map(|name| format!("{name}>\n")).unwrap_or_default();
+                return format!("<tool_call>\n<function={name}");
+            }
+            Self::Python => {
+                return name.map_or_else(|| "[".to_owned(), |name| format!("[{name}("));
+            }
+        };
+        match name {
+            None => format!("{marks}{{\"name\": \""),
+            Some(name) => format!("{marks}{{\"name\": {}, \"{arguments}\":", Value::from(name)),
+        }
+    }
+
     /// A parser for one answer to a request that offers `tools`, which are in OpenAI's form.
     pub(crate) fn parser(self, tools: &[Value]) -> ToolParser {
         let tools = Offered(tools.to_vec());
@@ -120,13 +142,11 @@ enum Opening {
 impl Opening {
     /// The first of `marks` in `text`.
     fn find(text: &str, marks: &[&str]) -> Self {
-        match marks.iter().filter_map(|mark| text.find(mark)).min() {
-            Some(at) => Self::At(at),
-            None => {
-                let partial = marks.iter().map(|mark| overlap(text, mark)).max().unwrap_or(0);
-                Self::NotBefore(text.len() - partial)
-            }
+        if let Some(at) = marks.iter().filter_map(|mark| text.find(mark)).min() {
+            return Self::At(at);
         }
+        let partial = marks.iter().map(|mark| overlap(text, mark)).max().unwrap_or(0);
+        Self::NotBefore(text.len() - partial)
     }
 }
 
@@ -159,6 +179,11 @@ pub(crate) struct ToolParser {
 }
 
 impl ToolParser {
+    /// Notes what the answer has been begun with; see [`Dialect::opening`].
+    pub(crate) fn begin(&mut self, opening: &str) {
+        self.held.push_str(opening);
+    }
+
     /// Adds `text` and returns what is certain.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);

@@ -1,6 +1,6 @@
 //! A request's bytes as a request to the engine, and what the ledger is to know of it.
 
-use dwell_engine::backend::{Prompt, Request, Sampling};
+use dwell_engine::backend::{Prompt, Request, Sampling, ToolChoice};
 use dwell_probes::span::SpanId;
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Operation;
@@ -95,6 +95,11 @@ fn ask_chat(voice: Voice, request: chat::Request) -> Asked {
         messages: request.messages,
         tools: request.tools,
         template_kwargs: request.chat_template_kwargs,
+        tool_choice: match request.tool_choice {
+            chat::ToolChoice::Auto => ToolChoice::Auto,
+            chat::ToolChoice::Required => ToolChoice::Required,
+            chat::ToolChoice::Named(name) => ToolChoice::Named(name),
+        },
     };
     let request = engine_request(request.model, prompt, request.sampling, request.logprobs);
     Asked { request, voice, links, tool_results }

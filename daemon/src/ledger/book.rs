@@ -198,6 +198,7 @@ impl Book {
             output_tokens: 0,
             cached_tokens: 0,
             cache: None,
+            reasoning_tokens: 0,
             tools: Vec::new(),
             tool_results: arrival.tool_results,
             ending: Ending::Open,
@@ -267,6 +268,7 @@ impl Book {
         call.output_tokens = departure.output_tokens;
         call.cached_tokens = departure.cached_tokens;
         call.cache = departure.cache;
+        call.reasoning_tokens = departure.reasoning_tokens;
         call.tools = departure.tools;
         call.speculation = departure.speculation;
         let exchange = Exchange { run_id: id.clone(), ..departure.http };

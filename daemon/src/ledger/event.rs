@@ -59,6 +59,8 @@ pub struct Departure {
     pub cached_tokens: u64,
     /// What the KV cache could not give; `None` where nobody says.
     pub cache: Option<CacheUse>,
+    /// Generated tokens that were reasoning.
+    pub reasoning_tokens: u64,
     /// Tools that the answer asked for.
     pub tools: Vec<ToolRequest>,
     /// The chain's hash when the answer is appended to the request's messages.

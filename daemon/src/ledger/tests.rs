@@ -80,6 +80,7 @@ impl Desk {
             input_tokens: 5,
             cached_tokens: 0,
             cache: None,
+            reasoning_tokens: 0,
             tools: tools.iter().map(asked).collect(),
             answer_link: link,
             speculation: None,

@@ -41,6 +41,7 @@ fn call(start: Stamp) -> Call {
         output_tokens: 0,
         cached_tokens: 0,
         cache: None,
+        reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Open,

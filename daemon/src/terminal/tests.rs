@@ -85,6 +85,7 @@ fn call(
         output_tokens: tokens.1,
         cached_tokens: 0,
         cache: None,
+        reasoning_tokens: 0,
         tokens_per_second: Some(rate),
         phases: BTreeMap::new(),
         error: None,

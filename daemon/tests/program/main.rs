@@ -8,3 +8,4 @@ mod peer;
 #[path = "../../engine/tests/parity/python.rs"]
 mod python;
 mod serve;
+mod stream;

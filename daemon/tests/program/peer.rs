@@ -1,6 +1,6 @@
 //! A PydanticAI agent under `dwell run`: a client that none of us wrote, over real HTTP, on the built-in pair.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -31,8 +31,12 @@ impl Told {
     }
 }
 
+/// A Python with the peers' packages.
+pub(crate) fn python() -> PathBuf {
+    python::with("pydantic-ai", PACKAGES).unwrap()
+}
+
 fn run_agent(arguments: &[&str]) -> Told {
-    let python = python::with("pydantic-ai", PACKAGES).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/pydantic_agent.py");
@@ -40,7 +44,7 @@ fn run_agent(arguments: &[&str]) -> Told {
         .args(["run", "--daemon", "none", "--json"])
         .arg(&report)
         .arg("--")
-        .arg(python)
+        .arg(python())
         .arg(script)
         .args(arguments)
         .output()

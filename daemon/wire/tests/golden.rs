@@ -52,7 +52,8 @@ fn chat_requests_are_read() {
         let request = request.unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
         let read = json!({
             "model": request.model, "messages": request.messages, "tools": request.tools,
-            "stream": request.stream, "include_usage": request.include_usage,
+            "tool_choice": format!("{:?}", request.tool_choice), "stream": request.stream,
+            "include_usage": request.include_usage,
             "chat_template_kwargs": request.chat_template_kwargs, "sampling": sampling(&request.sampling),
             "logprobs": request.logprobs,
         });

@@ -37,6 +37,8 @@ pub struct CallReport {
     /// What the KV cache could not give; `None` where nobody says.
     #[serde(default)]
     pub cache: Option<CacheUse>,
+    /// Generated tokens that were reasoning.
+    pub reasoning_tokens: u64,
     /// Tokens after the first over the time after the first.
     pub tokens_per_second: Option<f64>,
     /// The call's time by phase, in nanoseconds; of phases that ran at once the one waited for.
@@ -61,6 +63,7 @@ pub fn call_report(call: &Call, run: &Run, until: Stamp) -> CallReport {
         output_tokens: call.output_tokens,
         cached_tokens: call.cached_tokens,
         cache: call.cache.clone(),
+        reasoning_tokens: call.reasoning_tokens,
         tokens_per_second: tokens_per_second(call),
         phases: BTreeMap::new(),
         error: error(call, run),

@@ -169,6 +169,7 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     speculation.count(DraftSource::Model, 3, 2);
     let mut failed = call(2, 1000, 2000);
     failed.first_token = Some(Stamp(1500));
+    failed.reasoning_tokens = 2;
     failed.speculation = Some(speculation);
     failed.ending = Ending::HungUp;
     failed.cache = Some(cache());

@@ -8,13 +8,18 @@ use super::*;
 fn run(
     stops: &[&str],
     (tools, prompt): (&[Value], &str),
+    tool_choice: ToolChoice,
     bursts: &[&str],
 ) -> (Vec<String>, Vec<Taken>, usize) {
     let tokenizer = Arc::new(Tokenizer::of_bytes(vec![u32::from(b'z')]));
     let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
     let habits = Habits::infer("<tool_call> </think>", &tokenizer);
-    let chat =
-        Prompt::Chat { messages: Vec::new(), tools: tools.to_vec(), template_kwargs: Map::new() };
+    let chat = Prompt::Chat {
+        messages: Vec::new(),
+        tools: tools.to_vec(),
+        template_kwargs: Map::new(),
+        tool_choice,
+    };
     let mut answer = Answer::new(Arc::clone(&tokenizer), &stops, habits.parsers(&chat, prompt));
     let mut taken = Vec::new();
     for burst in bursts {
@@ -51,7 +56,10 @@ fn tokens_behind_the_end_of_a_burst_are_left() {
         (&["cdx"], &tool, &["abc", "de"], "abcde", [going(3), going(2)]),
         (&["cdx"], &[], &["abc", "z"], "abc", [going(3), ended(1)]),
     ] {
-        assert_eq!(run(stops, (tools, ""), bursts), (vec![said.to_owned()], taken.to_vec(), 0));
+        assert_eq!(
+            run(stops, (tools, ""), ToolChoice::Auto, bursts),
+            (vec![said.to_owned()], taken.to_vec(), 0)
+        );
     }
 }
 
@@ -60,16 +68,33 @@ fn reasoning_text_and_calls_are_told_apart() {
     let tool = [json!({"type": "function", "function": {"name": "f"}})];
     let call = r#"<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>"#;
     let bursts = ["<think>\nhm <tool_call>", "\n</think>\n\n", "So: ", call, "\nz"];
-    let (said, _, tokens) = run(&[], (&tool, "a"), &bursts);
+    let (said, _, tokens) = run(&[], (&tool, "a"), ToolChoice::Auto, &bursts);
     assert_eq!(said, ["thinks hm <tool_call>", "So:", "calls f", r#"with {"a": 1}"#]);
     assert_eq!(tokens, "<think>\nhm <tool_call>\n</think>".len() - "<think".len());
 
     // The prompt has opened the block, and the answer ends within it.
-    let (said, _, tokens) = run(&[], (&tool, "a<think>\n"), &["hm", call]);
+    let (said, _, tokens) = run(&[], (&tool, "a<think>\n"), ToolChoice::Auto, &["hm", call]);
     assert_eq!(said, [format!("thinks hm{call}")]);
     assert_eq!(tokens, 2 + call.len());
 
     // Without tools, marks are text.
-    let (said, _, _) = run(&[], (&[], ""), &[call]);
+    let (said, _, _) = run(&[], (&[], ""), ToolChoice::Auto, &[call]);
     assert_eq!(said, [call]);
+}
+
+#[test]
+fn a_call_that_has_to_be_is_begun_for_the_model() {
+    let tool = [json!({"type": "function", "function": {"name": "f"}})];
+    let named = ToolChoice::Named("f".to_owned());
+    let (said, _, _) = run(&[], (&tool, ""), named, &[" {\"a\": 1}}</tool_call>"]);
+    assert_eq!(said, ["calls f", r#"with {"a": 1}"#]);
+    let rest = "f\", \"arguments\": {}}</tool_call>";
+    let (said, _, _) = run(&[], (&tool, ""), ToolChoice::Required, &[rest]);
+    assert_eq!(said, ["calls f", "with {}"]);
+    // Nothing is lost where the model does something else.
+    let (said, _, _) = run(&[], (&tool, ""), ToolChoice::Required, &["\nSorry."]);
+    assert_eq!(said, ["<tool_call>\n{\"name\": \"\nSorry."]);
+    // There is nothing to choose from.
+    let (said, _, _) = run(&[], (&[], ""), ToolChoice::Required, &["Yes"]);
+    assert_eq!(said, ["Yes"]);
 }

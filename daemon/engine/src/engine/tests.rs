@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::backend::{Event, Finish};
+use crate::backend::{Event, Finish, ToolChoice};
 use crate::toy::Folder;
 
 fn config(folder: &Folder) -> EngineConfig {
@@ -54,6 +54,7 @@ fn requests_are_answered_or_refused_with_a_reason() {
                     messages: Vec::new(),
                     tools: Vec::new(),
                     template_kwargs: serde_json::Map::new(),
+                    tool_choice: ToolChoice::Auto,
                 },
                 ..request("")
             },

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::*;
-use crate::backend::{Prompt, Sampling};
+use crate::backend::{Prompt, Sampling, ToolChoice};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -14,6 +14,7 @@ fn request() -> Request {
             messages: Vec::new(),
             tools: Vec::new(),
             template_kwargs: Map::new(),
+            tool_choice: ToolChoice::Auto,
         },
         sampling: Sampling::GREEDY,
         max_tokens: None,

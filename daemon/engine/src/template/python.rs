@@ -91,7 +91,9 @@ fn write_quoted(text: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             special if special == quote || special == '\\' => out.extend(['\\', special]),
             control if control.is_ascii_control() => {
-                out.push_str(&format!("\\x{:02x}", u32::from(control)));
+                let digit = |shift: u32| char::from_digit(u32::from(control) >> shift & 15, 16);
+                out.push_str("\\x");
+                out.extend([4, 0].into_iter().filter_map(digit));
             }
             other => out.push(other),
         }

@@ -104,6 +104,10 @@ impl Json {
     /// The call that begins at `cursor`. When the answer has ended nothing is too short.
     fn head(&self, cursor: &Cursor<'_>, bare: bool, ended: bool) -> Result<Head, Miss> {
         let read = match opened(cursor.clone()) {
+            // An answer that is JSON for another reason is told by its first field, and not held back.
+            Err(Miss::Other) if bare => {
+                may_be_call(cursor.clone()).and_then(|()| self.whole(cursor.clone()))
+            }
             Err(Miss::Other) => self.whole(cursor.clone()),
             read => read,
         };
@@ -238,6 +242,14 @@ fn opened(mut cursor: Cursor<'_>) -> Result<Head, Miss> {
         '{' => Ok(Head::Opened { used: cursor.at(), name }),
         _ => Err(Miss::Other),
     }
+}
+
+/// Whether an object's first field is one that a call has.
+fn may_be_call(mut cursor: Cursor<'_>) -> Result<(), Miss> {
+    cursor.word("{")?;
+    let first = cursor.json_string()?;
+    let known = ["name", "function", "type", "id", "arguments", "parameters"];
+    if known.contains(&first.as_str()) { Ok(()) } else { Err(Miss::Other) }
 }
 
 /// A call's object, as models have been seen to write it.

@@ -151,15 +151,11 @@ impl Form for Python {
                 }
             }
         }
-        match self.calls.as_mut().and_then(VecDeque::pop_front) {
-            Some((name, arguments)) => {
-                Step::Call { used, name, arguments: Value::Object(arguments).to_string() }
-            }
-            None => {
-                self.calls = None;
-                Step::Leave { used }
-            }
+        if let Some((name, arguments)) = self.calls.as_mut().and_then(VecDeque::pop_front) {
+            return Step::Call { used, name, arguments: Value::Object(arguments).to_string() };
         }
+        self.calls = None;
+        Step::Leave { used }
     }
 }
 
@@ -280,33 +276,29 @@ fn string(cursor: &mut Cursor<'_>) -> Result<String, Miss> {
             Err(Miss::Other) => {}
         }
         match cursor.character()? {
-            '\\' => escape(cursor, &mut text)?,
+            '\\' => text.push_str(&escape(cursor)?),
             other => text.push(other),
         }
     }
 }
 
-/// What stands behind a backslash.
-fn escape(cursor: &mut Cursor<'_>, text: &mut String) -> Result<(), Miss> {
+/// What a backslash and the characters behind it stand for.
+fn escape(cursor: &mut Cursor<'_>) -> Result<String, Miss> {
     let digits = match cursor.character()? {
-        'n' => return Ok(text.push('\n')),
-        't' => return Ok(text.push('\t')),
-        'r' => return Ok(text.push('\r')),
-        same @ ('\\' | '\'' | '"') => return Ok(text.push(same)),
+        'n' => return Ok("\n".to_owned()),
+        't' => return Ok("\t".to_owned()),
+        'r' => return Ok("\r".to_owned()),
+        same @ ('\\' | '\'' | '"') => return Ok(same.to_string()),
         // A line that goes on.
-        '\n' => return Ok(()),
+        '\n' => return Ok(String::new()),
         'x' => 2,
         'u' => 4,
         'U' => 8,
-        other => {
-            text.push('\\');
-            return Ok(text.push(other));
-        }
+        other => return Ok(format!("\\{other}")),
     };
-    let mut code = 0;
+    let mut code: u32 = 0;
     for _ in 0..digits {
-        code = code * 16 + cursor.character()?.to_digit(16).ok_or(Miss::Other)?;
+        code = (code << 4) | cursor.character()?.to_digit(16).ok_or(Miss::Other)?;
     }
-    text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-    Ok(())
+    Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER).to_string())
 }

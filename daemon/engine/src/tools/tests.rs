@@ -83,6 +83,10 @@ fn a_call_is_passed_on_while_it_is_written() {
     assert_eq!(parser.push("}</tool_call>"), []);
     assert_eq!(parser.push(" so"), [text(" so")]);
 
+    // An answer that only looks like the beginning of a call.
+    let mut parser = Llama.parser(&tools());
+    assert_eq!(parser.push("{\"title\": \"A"), [text("{\"title\": \"A")]);
+
     let mut parser = Xml.parser(&tools());
     assert_eq!(parser.push("<tool_call>\n<function=f>\n"), []);
     let begun = parser.push("<parameter=b>\nfn main()\n");
@@ -334,6 +338,38 @@ fn the_form_follows_from_the_template_or_the_vocabulary() {
         assert_eq!(Dialect::infer(template, none), dialect, "{template}");
     }
     assert_eq!(Dialect::infer("{{ m }}", |token| token == "<|python_tag|>"), Llama);
+}
+
+#[test]
+fn openings_are_the_beginnings_of_calls() {
+    for (dialect, name, rest) in [
+        (TaggedJson, None, "f\", \"arguments\": {\"a\": 1}}\n</tool_call>"),
+        (TaggedJson, Some("f"), " {\"a\": 1}}\n</tool_call>"),
+        (Granite, None, "f\", \"arguments\": {\"a\": 1}}]"),
+        (Granite, Some("f"), " {\"a\": 1}}]"),
+        (Mistral, Some("f"), " {\"a\": 1}}]"),
+        (Llama, None, "f\", \"parameters\": {\"a\": 1}}"),
+        (Llama, Some("f"), " {\"a\": 1}}"),
+        (Xml, None, "f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"),
+        (Xml, Some("f"), "<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"),
+        (Python, None, "f(a=1)]"),
+        (Python, Some("f"), "a=1)]"),
+    ] {
+        let mut parser = dialect.parser(&tools());
+        parser.begin(&dialect.opening(name));
+        let mut parts = parser.push(rest);
+        parts.extend(parser.finish());
+        let arguments: String = parts[1..]
+            .iter()
+            .map(|part| match part {
+                Part::Arguments(json) => json.as_str(),
+                other => panic!("{dialect:?}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(parts[0], Part::Call("f".to_owned()), "{dialect:?}");
+        let arguments: Value = serde_json::from_str(&arguments).unwrap();
+        assert_eq!(arguments, json!({"a": 1}), "{dialect:?}");
+    }
 }
 
 /// Answers made of what the forms are made of.

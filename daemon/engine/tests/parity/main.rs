@@ -9,7 +9,9 @@ mod reference;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use dwell_engine::backend::{Backend, Event, Finish, Outcome, Prompt, Request, Sampling};
+use dwell_engine::backend::{
+    Backend, Event, Finish, Outcome, Prompt, Request, Sampling, ToolChoice,
+};
 use dwell_engine::{Engine, EngineConfig, Source};
 use dwell_probes::timeline::Timeline;
 use reference::{numbers, pair};
@@ -116,6 +118,7 @@ fn the_pair_renders_tokenises_and_answers_as_the_reference() {
             messages: case["messages"].as_array().unwrap().clone(),
             tools: case["tools"].as_array().unwrap().clone(),
             template_kwargs: Map::new(),
+            tool_choice: ToolChoice::Auto,
         };
         let (text, tokens) = engine.render(&prompt, &mut Timeline::off()).unwrap();
         assert_eq!(text, case["text"].as_str().unwrap());

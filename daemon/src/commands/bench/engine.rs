@@ -1,7 +1,7 @@
 //! The engine asked directly, without HTTP: its own speed.
 
 use anyhow::{Context, Result, bail};
-use dwell_engine::backend::{self, Backend, Event, Request, Sampling};
+use dwell_engine::backend::{self, Backend, Event, Request, Sampling, ToolChoice};
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use serde_json::Map;
@@ -29,6 +29,7 @@ impl EngineSide<'_> {
                 messages: prompt.messages.clone(),
                 tools: prompt.tools.clone(),
                 template_kwargs: Map::new(),
+                tool_choice: ToolChoice::Auto,
             },
             sampling: Sampling::GREEDY,
             max_tokens: Some(max_tokens),

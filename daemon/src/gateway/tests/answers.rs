@@ -236,7 +236,9 @@ async fn reasoning_comes_apart_from_the_answer_and_is_no_part_of_the_conversatio
         assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 4);
 
         server.arrival().await;
-        let link = server.departure().await.answer_link.unwrap();
+        let departure = server.departure().await;
+        assert_eq!(departure.reasoning_tokens, 4);
+        let link = departure.answer_link.unwrap();
         asked["messages"].as_array_mut().unwrap().extend([
             json!({"role": "assistant", "content": "<think>First this.</think>\n\nYes."}),
             json!({"role": "user", "content": "Go on."}),

@@ -7,5 +7,5 @@ mod request;
 
 pub use answer::Answer;
 pub use reply::{Response, Stream};
-pub use request::Request;
+pub use request::{Request, ToolChoice};
 pub(super) use request::{read_include_usage, read_model};

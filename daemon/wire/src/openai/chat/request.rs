@@ -6,6 +6,18 @@ use serde_json::{Map, Value};
 use crate::openai::fields::{Fields, is_empty, must_be};
 use crate::openai::{Error, MAX_TOP_LOGPROBS, Sampling, messages};
 
+/// Whether an answer has to call a tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// Any of the tools.
+    Required,
+    /// The tool of this name, which is one of the request's.
+    Named(String),
+}
+
 /// A chat completion request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -16,6 +28,8 @@ pub struct Request {
     pub messages: Vec<Value>,
     /// Tools in OpenAI's form; empty when none are offered or `tool_choice` is `none`.
     pub tools: Vec<Value>,
+    /// Whether the answer has to call one of them.
+    pub tool_choice: ToolChoice,
     /// Whether the answer comes as server-sent events.
     pub stream: bool,
     /// Whether a stream ends with a chunk that has the usage.
@@ -36,11 +50,12 @@ impl Request {
         let model = read_model(&mut fields)?;
         let messages = messages::read(fields.take("messages"))?;
         let tools = read_tools(fields.take("tools"))?;
-        let offered = read_tool_choice(fields.take("tool_choice"))?;
+        let tool_choice = read_tool_choice(fields.take("tool_choice"), &tools)?;
         Ok(Self {
             model,
             messages,
-            tools: if offered { tools } else { Vec::new() },
+            tools: if tool_choice.is_some() { tools } else { Vec::new() },
+            tool_choice: tool_choice.unwrap_or_default(),
             stream: fields.bool("stream")?,
             include_usage: read_include_usage(&mut fields)?,
             sampling: Sampling::read(&mut fields)?,
@@ -92,25 +107,32 @@ fn refuse_unsupported(fields: &mut Fields) -> Result<(), Error> {
     fields.only("audio", is_empty, "only text is supported; leave `audio` out")
 }
 
-/// Whether tools are offered at all.
-fn read_tool_choice(choice: Option<Value>) -> Result<bool, Error> {
-    const ACCEPTED: &str = "only \"auto\" and \"none\" are supported, because forcing a call needs decoding that is held to a grammar";
-    match choice {
-        None => Ok(true),
-        Some(Value::String(word)) => match word.as_str() {
-            "auto" => Ok(true),
-            "none" => Ok(false),
-            "required" => Err(Error::unsupported(
-                "tool_choice",
-                format!("`tool_choice` is \"required\", but {ACCEPTED}"),
-            )),
-            _ => Err(must_be("tool_choice", "\"auto\" or \"none\"", &Value::String(word))),
+/// What `tool_choice` asks for; `None` when no tool may be called.
+fn read_tool_choice(choice: Option<Value>, tools: &[Value]) -> Result<Option<ToolChoice>, Error> {
+    const FIELD: &str = "tool_choice";
+    const ACCEPTED: &str = "\"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": ...}}";
+    let Some(choice) = choice else { return Ok(Some(ToolChoice::Auto)) };
+    let choice = match choice.as_str() {
+        Some("auto") => return Ok(Some(ToolChoice::Auto)),
+        Some("none") => return Ok(None),
+        Some("required") => ToolChoice::Required,
+        _ => match choice.pointer("/function/name").and_then(Value::as_str) {
+            Some(name) if choice["type"] == "function" => ToolChoice::Named(name.to_owned()),
+            _ => return Err(must_be(FIELD, ACCEPTED, &choice)),
         },
-        Some(Value::Object(_)) => Err(Error::unsupported(
-            "tool_choice",
-            format!("`tool_choice` names a tool, but {ACCEPTED}"),
-        )),
-        Some(other) => Err(must_be("tool_choice", "\"auto\" or \"none\"", &other)),
+    };
+    let names = || tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str());
+    match &choice {
+        _ if tools.is_empty() => {
+            Err(Error::invalid(FIELD, "`tool_choice` asks for a call, but `tools` is empty"))
+        }
+        ToolChoice::Named(name) if !names().any(|each| each == name) => {
+            let offered = names().collect::<Vec<_>>().join(", ");
+            let message =
+                format!("`tool_choice` names the tool {name:?}, but `tools` has only: {offered}");
+            Err(Error::invalid(FIELD, message))
+        }
+        _ => Ok(Some(choice)),
     }
 }
 
