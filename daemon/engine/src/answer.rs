@@ -9,6 +9,7 @@ use crate::backend::{Event, Prompt, ToolChoice};
 use crate::logprob::Scored;
 use crate::reasoning::{self, Reasoning};
 use crate::stop::StopStrings;
+use crate::template;
 use crate::tokenizer::{Detokenizer, Tokenizer};
 use crate::tools::{Dialect, Part, ToolParser};
 
@@ -23,7 +24,13 @@ impl Habits {
     /// What its chat template shows, or else its vocabulary.
     pub(crate) fn infer(template: &str, tokenizer: &Tokenizer) -> Self {
         let thinks = template.contains(reasoning::CLOSE) || tokenizer.has(reasoning::CLOSE);
-        Self { dialect: Dialect::infer(template, |token| tokenizer.has(token)), thinks }
+        let dialect = if template::knows_tools(template) {
+            Dialect::infer(template, |token| tokenizer.has(token))
+        } else {
+            // It is told to write calls so.
+            Dialect::Python
+        };
+        Self { dialect, thinks }
     }
 
     /// What to look for in the answer to `prompt`, which was rendered as `text`. In the answer to raw text nothing: its marks

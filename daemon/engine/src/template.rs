@@ -4,6 +4,7 @@
 mod clock;
 mod json;
 mod python;
+mod toolless;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value as Rendered};
@@ -72,7 +73,11 @@ impl ChatTemplate {
         tools: &[Value],
         further: &Map<String, Value>,
     ) -> Result<String, String> {
-        let messages: Vec<Value> = messages.iter().map(normalised).collect();
+        let mut messages: Vec<Value> = messages.iter().map(normalised).collect();
+        let mut tools = tools;
+        if !tools.is_empty() && !knows_tools(&self.text) {
+            (messages, tools) = (toolless::told(messages, tools), &[]);
+        }
         let mut variables = self.tokens.clone();
         variables.insert("messages".to_owned(), Value::Array(messages));
         let tools = if tools.is_empty() { Value::Null } else { Value::Array(tools.to_vec()) };
@@ -91,6 +96,12 @@ impl ChatTemplate {
             format!("the chat template cannot render these messages: {detail}")
         })
     }
+}
+
+/// Whether a template has a place for tools. Those that have none render the conversation as if there were no tools, or refuse
+/// calls and results.
+pub(crate) fn knows_tools(template: &str) -> bool {
+    template.contains("tools")
 }
 
 fn environment() -> Result<Environment<'static>, Error> {

@@ -41,7 +41,7 @@ pub(crate) enum Dialect {
     Mistral,
     /// `<tool_call><function=name><parameter=key>value</parameter></function></tool_call>`: Qwen3-Coder, Qwen3.5.
     Xml,
-    /// Calls as Python writes them, in a list or a block of `tool_code`: Gemma 3, LFM2.
+    /// Calls as Python writes them, in a list or a block of `tool_code`: LFM2, and models that are told to, such as Gemma 3.
     Python,
 }
 
@@ -55,10 +55,8 @@ impl Dialect {
             ("[TOOL_CALLS]", Self::Mistral),
             ("<|tool_call_start|>", Self::Python),
             ("<tool_call>", Self::TaggedJson),
-            ("tool_code", Self::Python),
             ("<|python_tag|>", Self::Llama),
             ("<|start_header_id|>", Self::Llama),
-            ("<start_of_turn>", Self::Python),
         ];
         let by = |holds: &dyn Fn(&str) -> bool| {
             marks.iter().find(|(mark, _)| holds(mark)).map(|(_, dialect)| *dialect)

@@ -13,7 +13,7 @@ fn run(
 ) -> (Vec<String>, Vec<Taken>, usize) {
     let tokenizer = Arc::new(Tokenizer::of_bytes(vec![u32::from(b'z')]));
     let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-    let habits = Habits::infer("<tool_call> </think>", &tokenizer);
+    let habits = Habits::infer("tools <tool_call> </think>", &tokenizer);
     let chat = Prompt::Chat {
         messages: Vec::new(),
         tools: tools.to_vec(),

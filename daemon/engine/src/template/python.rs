@@ -43,16 +43,18 @@ fn written(value: &Value) -> Option<String> {
         ValueKind::Number if !value.is_integer() => {
             f64::try_from(value.clone()).ok().map(python_float)
         }
-        ValueKind::Seq | ValueKind::Map => {
-            let mut text = String::new();
-            write_literal(value, &mut text);
-            Some(text)
-        }
+        ValueKind::Seq | ValueKind::Map => Some(literal(value)),
         _ => None,
     }
 }
 
 /// A value as `repr` writes it.
+pub(super) fn literal(value: &Value) -> String {
+    let mut text = String::new();
+    write_literal(value, &mut text);
+    text
+}
+
 fn write_literal(value: &Value, out: &mut String) {
     match value.kind() {
         ValueKind::String => write_quoted(value.as_str().unwrap_or_default(), out),

@@ -331,7 +331,7 @@ fn the_form_follows_from_the_template_or_the_vocabulary() {
         ("<tool_call>\\n<function=...", Xml),
         ("'<|start_of_role|>assistant<|tool_call|>'", Granite),
         ("{{- '<|start_header_id|>' }}", Llama),
-        ("{{ '<start_of_turn>' + role }}", Python),
+        ("'<|tool_call_start|>['", Python),
         ("[TOOL_CALLS]", Mistral),
         ("{{ message.content }}", TaggedJson),
     ] {

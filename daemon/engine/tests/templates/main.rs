@@ -9,6 +9,7 @@ mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use dwell_engine::{ChatTemplate, Source};
 use serde_json::Value;
@@ -54,14 +55,39 @@ fn difference(expected: &str, found: &str) -> String {
     format!("at character {at}:\n  expected {:?}\n  found    {:?}", near(expected), near(found))
 }
 
+/// Both tests need the same renderings.
+static REFERENCE: LazyLock<(PathBuf, Value)> = LazyLock::new(|| rendered_by_reference("templates"));
+
+#[test]
+fn a_template_without_tools_takes_them_as_text() {
+    let (out, reference) = &*REFERENCE;
+    let groups = reference["templates"].as_array().unwrap();
+    let case = |template: &str, conversation: &str| {
+        let group = groups.iter().find(|group| group["name"] == template).unwrap();
+        let cases = group["cases"].as_array().unwrap();
+        let named = |case: &&Value| case["name"].as_str().unwrap().starts_with(conversation);
+        cases.iter().find(named).unwrap().clone()
+    };
+    let mut asked = case("gemma3", "two turns of calls, 0 tools");
+    assert!(asked["error"].is_string(), "alone, the template refuses results");
+    asked["tools"] = case("qwen3", "question, 3 tools")["tools"].clone();
+    let text = render(&template(out, &"gemma3".into()), &asked).unwrap();
+    let turns: Vec<&str> = text.split("<start_of_turn>").skip(1).collect();
+    assert!(turns[0].starts_with("user\nBe brief."), "{text}");
+    assert!(turns[0].contains("{\"name\":\"get_weather\","), "{text}");
+    assert_eq!(turns[1], "model\n[get_weather(city='Zürich', days=2)]<end_of_turn>\n");
+    assert!(turns[2].starts_with("user\n```tool_output\n{\"temperature\": 21.5,"), "{text}");
+    assert_eq!(turns[6..], ["user\nThanks<end_of_turn>\n", "model\n"]);
+}
+
 #[test]
 fn conversations_are_rendered_as_transformers_does() {
-    let (out, mut reference) = rendered_by_reference("templates");
+    let (out, mut reference) = REFERENCE.clone();
     let date = template(&out, &reference["clock"]);
     let today = || date.render(&[], &[], &serde_json::Map::new()).unwrap();
     if reference["today"] != today() {
         // Midnight has passed meanwhile.
-        reference = rendered_by_reference("templates").1;
+        reference = rendered_by_reference("templates after midnight").1;
     }
     let mut failures = Vec::new();
     let mut compared = 0;

@@ -145,8 +145,10 @@ def rendered(template, messages, tools, kwargs):
 
 
 def cases(template):
+    # Where the template has no place for tools, dwell tells of them in its own words.
+    offers = ([], TOOLS) if "tools" in template else ([],)
     for name, messages in CONVERSATIONS.items():
-        for tools in ([], TOOLS):
+        for tools in offers:
             for kwargs in KWARGS:
                 outcome = rendered(template, messages, tools, kwargs)
                 label = f"{name}, {len(tools)} tools, {json.dumps(kwargs)}"
