@@ -7,6 +7,7 @@
 //! whoever reads the arguments sees that they are broken.
 
 mod cursor;
+mod gemma;
 mod json;
 mod python;
 mod xml;
@@ -43,6 +44,10 @@ pub(crate) enum Dialect {
     Xml,
     /// Calls as Python writes them, in a list or a block of `tool_code`: LFM2, and models that are told to, such as Gemma 3.
     Python,
+    /// `<start_function_call>call:name{key:value}<end_function_call>`.
+    FunctionGemma,
+    /// The same in the marks of Gemma 4.
+    Gemma4,
 }
 
 impl Dialect {
@@ -51,6 +56,8 @@ impl Dialect {
         // From the most telling mark to the least: later forms share marks with earlier ones.
         let marks = [
             ("<function=", Self::Xml),
+            ("<start_function_call>", Self::FunctionGemma),
+            ("<|tool_call>", Self::Gemma4),
             ("<|tool_call|>", Self::Granite),
             ("[TOOL_CALLS]", Self::Mistral),
             ("<|tool_call_start|>", Self::Python),
@@ -76,6 +83,8 @@ impl Dialect {
                 let name = name.map(|name| format!("{name}>\n")).unwrap_or_default();
                 return format!("<tool_call>\n<function={name}");
             }
+            Self::FunctionGemma => return gemma::FUNCTION.opening(name),
+            Self::Gemma4 => return gemma::FOUR.opening(name),
             Self::Python => {
                 return name.map_or_else(|| "[".to_owned(), |name| format!("[{name}("));
             }
@@ -96,6 +105,8 @@ impl Dialect {
             Self::Mistral => Box::new(json::Json::mistral(tools)),
             Self::Xml => Box::new(xml::Xml::new(tools)),
             Self::Python => Box::new(python::Python::new(tools)),
+            Self::FunctionGemma => Box::new(gemma::Gemma::new(&gemma::FUNCTION)),
+            Self::Gemma4 => Box::new(gemma::Gemma::new(&gemma::FOUR)),
         };
         ToolParser { form, held: String::new(), reading: None, fresh: true, behind_call: false }
     }

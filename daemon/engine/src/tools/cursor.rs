@@ -94,6 +94,14 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..at])
     }
 
+    /// Reads what stands before the first of `ends`, which is not read.
+    pub(super) fn up_to(&mut self, ends: &[&str]) -> Result<&'a str, Miss> {
+        let rest = self.rest();
+        let len = ends.iter().filter_map(|end| rest.find(end)).min().ok_or(Miss::Short)?;
+        self.at += len;
+        Ok(&rest[..len])
+    }
+
     /// Reads a JSON string behind whitespace.
     pub(super) fn json_string(&mut self) -> Result<String, Miss> {
         self.token("\"")?;

@@ -60,9 +60,9 @@ fn calls(calls: &[(&str, &str)]) -> Vec<Part> {
     calls.iter().flat_map(|(name, arguments)| call(name, arguments)).collect()
 }
 
-use Dialect::{Granite, Llama, Mistral, Python, TaggedJson, Xml};
+use Dialect::{FunctionGemma, Gemma4, Granite, Llama, Mistral, Python, TaggedJson, Xml};
 
-const ALL: [Dialect; 6] = [TaggedJson, Granite, Llama, Mistral, Xml, Python];
+const ALL: [Dialect; 8] = [TaggedJson, Granite, Llama, Mistral, Xml, Python, FunctionGemma, Gemma4];
 
 #[test]
 fn calls_are_found_between_text() {
@@ -189,6 +189,9 @@ fn what_is_no_call_comes_back_as_it_was() {
         (Python, "[f(a=1"),
         (Python, "f(a=1)"),
         (Python, "```python\nf(a=1)\n```"),
+        (Gemma4, "<|tool_call>f{a:1}<tool_call|>"),
+        (Gemma4, "<|tool_call>call:f{a:1} and"),
+        (FunctionGemma, "<start_function_call>call:f{a:<escape>x"),
     ] {
         assert_eq!(both(dialect, answer), [text(answer)]);
     }
@@ -324,6 +327,21 @@ fn python_calls_are_read() {
 }
 
 #[test]
+fn gemmas_calls_are_read() {
+    let answer = "So:\n<|tool_call>call:f{a:-1.5,b:<|\"|>x, }\n\"y\"<|\"|>,c:{<|\"|>d e<|\"|>:[true,None,[],<|\"|>z<|\"|>]},\
+                  f:bare words}<tool_call|><|tool_call>call:g{}<tool_call|>";
+    let arguments =
+        r#"{"a":-1.5,"b":"x, }\n\"y\"","c":{"d e":[true,null,[],"z"]},"f":"bare words"}"#;
+    let mut expected = vec![text("So:")];
+    expected.extend(calls(&[("f", arguments), ("g", "{}")]));
+    assert_eq!(both(Gemma4, answer), expected);
+    let answer = answer.replace("<|\"|>", "<escape>");
+    let answer = answer.replace("<|tool_call>", "<start_function_call>");
+    let answer = answer.replace("<tool_call|>", "<end_function_call>");
+    assert_eq!(both(FunctionGemma, &answer), expected);
+}
+
+#[test]
 fn the_form_follows_from_the_template_or_the_vocabulary() {
     let none = |_: &str| false;
     for (template, dialect) in [
@@ -333,6 +351,8 @@ fn the_form_follows_from_the_template_or_the_vocabulary() {
         ("{{- '<|start_header_id|>' }}", Llama),
         ("'<|tool_call_start|>['", Python),
         ("[TOOL_CALLS]", Mistral),
+        ("<start_of_turn> <start_function_call>", FunctionGemma),
+        ("'<|tool_call>call:'", Gemma4),
         ("{{ message.content }}", TaggedJson),
     ] {
         assert_eq!(Dialect::infer(template, none), dialect, "{template}");
@@ -354,6 +374,8 @@ fn openings_are_the_beginnings_of_calls() {
         (Xml, Some("f"), "<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"),
         (Python, None, "f(a=1)]"),
         (Python, Some("f"), "a=1)]"),
+        (Gemma4, None, "f{a:1}<tool_call|>"),
+        (FunctionGemma, Some("f"), "a:1}<end_function_call>"),
     ] {
         let mut parser = dialect.parser(&tools());
         parser.begin(&dialect.opening(name));
@@ -401,6 +423,12 @@ fn answer() -> impl Strategy<Value = String> {
         "```",
         "f(a=1)",
         "[g(), f(b='x')]",
+        "<|tool_call>call:f{a:1}",
+        "<tool_call|>",
+        "call:f{",
+        "a:",
+        "<|\"|>",
+        "<start_function_call>call:g{}",
         "print(",
         ")",
         "\"",
