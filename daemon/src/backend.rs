@@ -76,6 +76,7 @@ mod mlx {
         };
         let mut config = EngineConfig::new(target, draft);
         config.queue = settings.queue;
+        config.parallel = settings.parallel as usize;
         config.context = settings.context;
         config.kv_bytes = settings.cache_memory;
         config.holds = settings.holds;

@@ -48,6 +48,9 @@ pub struct EngineArgs {
     /// Requests that may wait for the engine; one more is answered 429
     #[arg(long, env = "DWELL_QUEUE", value_name = "N", default_value_t = 16)]
     pub queue: usize,
+    /// Requests that the engine serves in turns, where memory allows; 1 serves one after the other
+    #[arg(long, env = "DWELL_PARALLEL", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub parallel: u32,
     /// The longest conversation in tokens; the model's own length where it is shorter
     #[arg(long, env = "DWELL_CONTEXT", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
@@ -88,6 +91,8 @@ pub struct Settings {
     pub draft_tokens: Option<u32>,
     /// Requests that may wait for the engine.
     pub queue: usize,
+    /// Requests that the engine serves in turns.
+    pub parallel: u32,
     /// The longest conversation in tokens; `None` leaves it to the model.
     pub context: Option<u32>,
     /// Memory for KV caches in bytes; `None` leaves it to the engine.
@@ -128,6 +133,7 @@ impl Settings {
             engine: choice,
             draft_tokens: engine.draft_tokens,
             queue: engine.queue,
+            parallel: engine.parallel,
             context: engine.context,
             cache_memory: engine.cache_memory,
             holds: true,

@@ -19,6 +19,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         engine: EngineChoice::None,
         draft_tokens: None,
         queue: 4,
+        parallel: 1,
         context: None,
         cache_memory: None,
         holds: true,

@@ -11,7 +11,9 @@ use crate::backend::SubmitError;
 /// Counts the requests between their submission and their end.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Requests that may wait while one is served.
+    /// Requests that are served at once.
+    served: usize,
+    /// Requests that may wait meanwhile.
     queue: usize,
     under_way: AtomicUsize,
     /// Exponential mean of the service times of recent requests; 0 before the first.
@@ -26,25 +28,24 @@ pub(crate) struct Ticket {
 }
 
 impl Admission {
-    /// Admits one request to be served and `queue` to wait.
-    pub(crate) fn new(queue: usize) -> Arc<Self> {
-        Arc::new(Self { queue, under_way: AtomicUsize::new(0), mean_ns: AtomicU64::new(0) })
+    /// Admits `served` requests to be served at once and `queue` to wait.
+    pub(crate) fn new(served: usize, queue: usize) -> Arc<Self> {
+        Arc::new(Self { served, queue, under_way: AtomicUsize::new(0), mean_ns: AtomicU64::new(0) })
     }
 
     /// Requests that may be under way at once.
-    #[cfg(feature = "mlx")]
     pub(crate) const fn places(&self) -> usize {
-        self.queue.saturating_add(1)
+        self.queue.saturating_add(self.served)
     }
 
     /// A ticket, or [`SubmitError::Busy`] when as many wait as may.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, SubmitError> {
-        let limit = self.queue.saturating_add(1);
+        let limit = self.places();
         self.under_way
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
             .map(|_| Ticket { admission: Arc::clone(self), started: None })
             .map_err(|under_way| SubmitError::Busy {
-                waiting: under_way.saturating_sub(1),
+                waiting: under_way.saturating_sub(self.served),
                 retry_after_s: self.retry_after_s(),
             })
     }
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn one_is_served_and_as_many_wait_as_may() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, 1);
         let served = admission.enter().unwrap();
         let _waiting = admission.enter().unwrap();
         let Err(SubmitError::Busy { waiting, retry_after_s }) = admission.enter() else {
@@ -92,8 +93,16 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_served_at_once_do_not_count_as_waiting() {
+        let admission = Admission::new(3, 1);
+        let tickets: Vec<Ticket> = (0..4).map(|_| admission.enter().unwrap()).collect();
+        assert!(matches!(admission.enter(), Err(SubmitError::Busy { waiting: 1, .. })));
+        drop(tickets);
+    }
+
+    #[test]
     fn the_wait_asked_for_follows_the_service_times() {
-        let admission = Admission::new(0);
+        let admission = Admission::new(1, 0);
         admission.mean_ns.store(2_500_000_000, Ordering::Relaxed);
         let _served = admission.enter().unwrap();
         let Err(SubmitError::Busy { retry_after_s, .. }) = admission.enter() else {

@@ -1,5 +1,5 @@
-//! One call from its prompt to its end: prompt processing, then tokens one by one or in rounds, and the account of both.
-//! Everything here runs on the engine's thread.
+//! One call from its prompt to its end, turn by turn: chunks of the prompt, then tokens one by one or in rounds, and the
+//! account of both. Everything here runs on the engine's thread; whose turn it is is the scheduler's business.
 
 use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
@@ -10,16 +10,33 @@ use mlx_rs::{Array, transforms};
 
 use crate::answer::{Answer, Taken};
 use crate::backend::{Event, Finish};
-use crate::conversation::{Conversation, ids};
+use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
 use crate::logprob::{Scored, Scores};
 use crate::model::Rows;
 use crate::reply::Reply;
 use crate::sampler::{Sampler, Written};
 use crate::segments::Segments;
+use crate::speculate::{Progressing, Rounds};
 
-/// Prompt tokens that are run at once. Cancellation is noticed in between.
+/// Prompt tokens that are run in one turn. Cancellation is noticed in between.
 const CHUNK: usize = 512;
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing was done.
+    #[default]
+    New,
+    /// The target reads the prompt.
+    Prompt,
+    /// The draft model reads the prompt.
+    DraftPrompt,
+    /// The answer comes in rounds.
+    Rounds,
+    /// The answer comes token by token.
+    Tokens,
+}
 
 /// A call under way.
 pub(crate) struct Call {
@@ -42,62 +59,95 @@ pub(crate) struct Call {
     pub(crate) cached: usize,
     pub(crate) cache: CacheUse,
     pub(crate) speculation: Option<Speculation>,
+    pub(crate) progress: Progress,
+}
+
+/// What a call keeps from turn to turn.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) stage: Stage,
+    /// The token that was enqueued ahead, in plain decoding.
+    pub(crate) coming: Option<Coming>,
+    /// What the last plain token took, when the device did not wait for the host meanwhile.
+    pub(crate) took: Option<u64>,
+    /// What is kept from round to round.
+    pub(crate) rounds: Progressing,
 }
 
 impl Call {
-    /// Runs the prompt and returns the first token, confirmed; `None` when the call was cancelled before.
-    pub(crate) fn read_prompt(
+    /// One turn. `alone` says that no other call waits for its turn. The reason when the answer is over.
+    pub(crate) fn turn(
         &mut self,
         conversation: &mut Conversation,
-    ) -> Result<Option<Tokens>> {
+        known: &mut Rounds,
+        alone: bool,
+    ) -> Result<Option<Finish>> {
+        if self.progress.stage == Stage::New {
+            self.look_up(conversation)?;
+            self.progress.stage = Stage::Prompt;
+        }
+        if self.reply.is_cancelled() {
+            if self.progress.stage == Stage::Rounds {
+                self.sum_up(conversation, known);
+            }
+            return Ok(Some(Finish::Cancelled));
+        }
+        match self.progress.stage {
+            Stage::New | Stage::Prompt => self.read_prompt(conversation),
+            Stage::DraftPrompt => {
+                self.read_prompt_for_draft(conversation)?;
+                Ok(None)
+            }
+            Stage::Rounds => self.speculate(conversation, known, alone),
+            Stage::Tokens => self.decode(conversation, alone),
+        }
+    }
+
+    fn look_up(&mut self, conversation: &mut Conversation) -> Result<()> {
         let prompt = &self.prompt;
         let segments = std::mem::take(&mut self.segments);
         let found =
             self.timeline.time(Phase::CacheLookup, || conversation.begin(prompt, segments))?;
         (self.cached, self.cache) = (found.cached, found.cache);
+        Ok(())
+    }
+
+    /// Runs a chunk of the prompt; the last one gives the first token.
+    fn read_prompt(&mut self, conversation: &mut Conversation) -> Result<Option<Finish>> {
         let Conversation { target, .. } = conversation;
-        let last = loop {
-            if self.reply.is_cancelled() {
-                return Ok(None);
-            }
-            let left = &self.prompt[target.len()..];
-            if left.len() <= CHUNK {
-                break left;
-            }
+        let left = &self.prompt[target.len()..];
+        if left.len() > CHUNK {
             self.timeline.time(Phase::Prefill, || target.fill(&left[..CHUNK]))?;
             let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
             let (processed, total) = (count(target.len()), count(self.prompt.len()));
             self.reply.send(Event::Prefill { processed, total });
-        };
-        let sampler = &self.sampler;
+            return Ok(None);
+        }
+        let (sampler, asked) = (&self.sampler, self.logprobs);
         let written = self.written(&self.prompt, &[]);
-        let asked = self.logprobs;
         let first = self.timeline.time(Phase::Prefill, || {
-            let logits = logits(target.forward(&ids(last), Rows::Last)?)?;
+            let logits = logits(target.forward(&ids(left), Rows::Last)?)?;
             Coming::new(sampler.sample(&logits, written)?, &logits, asked)?.read()
         })?;
         conversation.confirm(&first.ids);
-        Ok(Some(first))
+        self.progress.stage = if self.draft_tokens > 0 { Stage::Rounds } else { Stage::Tokens };
+        Ok(self.deliver(conversation, &first))
     }
 
-    /// Runs the draft model over what it has not seen of the confirmed tokens, but for the last two, which the next round
-    /// feeds to it. False when the call was cancelled meanwhile.
-    pub(crate) fn read_prompt_for_draft(
-        &mut self,
-        conversation: &mut Conversation,
-    ) -> Result<bool> {
+    /// Runs the draft model over a chunk of what it has not seen of the confirmed tokens, but for the last, which the next
+    /// round feeds to it.
+    fn read_prompt_for_draft(&mut self, conversation: &mut Conversation) -> Result<()> {
         let known = conversation.tokens().len().saturating_sub(1);
-        let tokens = conversation.tokens()[..known].to_vec();
-        let Conversation { draft: Some(draft), .. } = conversation else { return Ok(true) };
-        while draft.len() < known {
-            if self.reply.is_cancelled() {
-                return Ok(false);
-            }
-            let end = known.min(draft.len() + CHUNK);
-            let chunk = &tokens[draft.len()..end];
-            self.timeline.time(Phase::DraftPrefill, || draft.fill(chunk))?;
+        let seen = conversation.draft.as_ref().map_or(known, Side::len);
+        let end = known.min(seen + CHUNK);
+        let chunk = conversation.tokens()[seen..end].to_vec();
+        if let (Conversation { draft: Some(draft), .. }, false) = (conversation, chunk.is_empty()) {
+            self.timeline.time(Phase::DraftPrefill, || draft.fill(&chunk))?;
         }
-        Ok(true)
+        if end == known {
+            self.progress.stage = Stage::Rounds;
+        }
+        Ok(())
     }
 
     /// Sends the text of tokens that were confirmed just now; takes back those behind the answer's end. The reason when the
@@ -133,47 +183,32 @@ impl Call {
         }
     }
 
-    /// One token after the other. Each step is enqueued before the last token is read, so that the device never waits for the
-    /// host; a step too many is cut back like a rejected draft. `more` is asked before that, with the confirmed tokens and with
-    /// what the last token took if the device did not wait meanwhile; when it has enough, the token under way is the last.
+    /// One token. The next step is enqueued before this token is read, so that the device never waits for the host; a step
+    /// too many is cut back like a rejected draft. Not so unless `ahead`: where something else is next, that would pay for the
+    /// step.
     pub(crate) fn decode(
         &mut self,
         conversation: &mut Conversation,
-        mut more: impl FnMut(&[u32], Option<u64>) -> bool,
+        ahead: bool,
     ) -> Result<Option<Finish>> {
-        let mut start = Stamp::now();
-        let tokens = conversation.tokens();
-        let last = ids(&tokens[tokens.len() - 1..]);
-        let mut coming = self.step(conversation, &last, &[])?;
-        let (mut pipelined, mut took) = (false, None);
-        loop {
-            if self.reply.is_cancelled() {
-                return Ok(Some(Finish::Cancelled));
+        let start = Stamp::now();
+        let (coming, pipelined) = match self.progress.coming.take() {
+            Some(coming) => (coming, true),
+            None => {
+                let last = conversation.tokens().last().copied();
+                (self.step(conversation, &ids(last.as_slice()), &[])?, false)
             }
-            let goes_on = self.produced + 1 < self.max_tokens && more(conversation.tokens(), took);
-            let following = if goes_on {
-                let token = &coming.token;
-                Some(self.step(conversation, token, std::slice::from_ref(token))?)
-            } else {
-                None
-            };
-            let token = coming.read()?;
-            conversation.confirm(&token.ids);
-            let end = Stamp::now();
-            self.timeline.record(Phase::Decode, start, end);
-            took = pipelined.then(|| end.since(start));
-            pipelined = true;
-            if let Some(finish) = self.deliver(conversation, &token) {
-                return Ok(Some(finish));
-            }
-            start = Stamp::now();
-            match following {
-                Some(following) => coming = following,
-                None => break,
-            }
+        };
+        if ahead && self.produced + 1 < self.max_tokens {
+            let token = std::slice::from_ref(&coming.token);
+            self.progress.coming = Some(self.step(conversation, &coming.token, token)?);
         }
-        conversation.settle();
-        Ok(None)
+        let token = coming.read()?;
+        conversation.confirm(&token.ids);
+        let end = Stamp::now();
+        self.timeline.record(Phase::Decode, start, end);
+        self.progress.took = pipelined.then(|| end.since(start));
+        Ok(self.deliver(conversation, &token))
     }
 
     /// Enqueues one step of the target behind `token` and returns the token that will come. `coming` are the tokens that the host
@@ -205,7 +240,8 @@ pub(crate) struct Tokens {
 }
 
 /// A token that is under way.
-struct Coming {
+#[derive(Debug)]
+pub(crate) struct Coming {
     token: Array,
     scores: Option<Scores>,
 }

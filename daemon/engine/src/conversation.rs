@@ -8,8 +8,11 @@ use mlx_rs::{Array, transforms};
 use crate::cache::{KvCache, STEP};
 use crate::error::Result;
 use crate::model::{Model, Rows};
-use crate::prefix::{Asked, Finding, Known, PrefixCache, diagnose};
+use crate::prefix::{Asked, Finding, Found, Known, PrefixCache, common, diagnose};
 use crate::segments::Segments;
+
+/// [`STEP`] as a number of tokens.
+const STEP_TOKENS: u64 = STEP.unsigned_abs() as u64;
 
 /// A model and its cache.
 #[derive(Debug)]
@@ -101,8 +104,12 @@ pub(crate) struct Conversation {
     pub(crate) draft: Option<Side>,
     /// Confirmed tokens, the prompt and what was answered, and what they are recognised by.
     live: Known,
-    /// The conversations that wait for their next turn.
+    /// The conversations that wait for their next request.
     held: PrefixCache<Caches>,
+    /// Those of calls under way that are not at work, by the number of their call.
+    parked: Vec<(u64, Known, Caches)>,
+    /// Bytes by which caches grow.
+    step_bytes: u64,
     /// The token that begins the target's thinking, when it has one.
     thinks: Option<u32>,
 }
@@ -115,13 +122,49 @@ impl Conversation {
             draft: draft.map(Side::new),
             live: Known::default(),
             held: PrefixCache::new(0),
+            parked: Vec::new(),
+            step_bytes: 1,
             thinks,
         }
     }
 
-    /// Holds keys and values of at most `bytes` from now on, those at work and those held together; 0 holds none.
+    /// Holds keys and values of at most `bytes` from now on, those of calls under way and those held together; 0 holds none.
     pub(crate) fn set_budget(&mut self, bytes: u64) {
         self.held = PrefixCache::new(bytes);
+    }
+
+    /// Learns from what was run what a token takes.
+    pub(crate) fn weigh(&mut self) {
+        let draft = self.draft.as_ref().map_or(0, |draft| draft.cache.step_bytes());
+        self.step_bytes = (self.target.cache.step_bytes() + draft).max(1);
+    }
+
+    /// Bytes that a conversation of so many tokens takes.
+    pub(crate) fn bytes_for(&self, tokens: usize) -> u64 {
+        (tokens as u64 / STEP_TOKENS + 1).saturating_mul(self.step_bytes)
+    }
+
+    /// The longest conversation that `bytes` hold, in tokens.
+    pub(crate) fn longest_within(&self, bytes: u64) -> u64 {
+        (bytes / self.step_bytes).saturating_mul(STEP_TOKENS).saturating_sub(1)
+    }
+
+    /// Puts the conversation at work aside while another call has its turn.
+    pub(crate) fn park(&mut self, call: u64) {
+        let parked = (call, std::mem::take(&mut self.live), self.take_caches());
+        self.parked.push(parked);
+    }
+
+    /// Puts the conversation of a call back to work, if it was parked; the one at work is held.
+    pub(crate) fn resume(&mut self, call: u64) {
+        let Some(place) = self.parked.iter().position(|(parked, ..)| *parked == call) else {
+            return;
+        };
+        self.hold();
+        let (_, known, caches) = self.parked.swap_remove(place);
+        self.live = known;
+        self.put_to_work(caches);
+        self.make_room();
     }
 
     /// Turns to a prompt of at least one token: holds the conversation at work, and goes on from the one with the longest
@@ -129,34 +172,46 @@ impl Conversation {
     pub(crate) fn begin(&mut self, prompt: &[u32], segments: Segments) -> Result<Lookup> {
         self.hold();
         // At least one token is run, for its logits.
-        let found = self.held.find(&prompt[..prompt.len().saturating_sub(1)]);
-        let matched = found.map_or(0, |(_, common)| common);
-        let thinks = self.thinks;
-        let asked = Asked { tokens: prompt, segments: &segments, matched, thinks };
-        let finding = diagnose(&asked, self.held.all());
-        if let Some((index, common)) = found {
-            let caches = self.fetch(index, common, &segments)?;
-            self.target.cache = caches.target;
-            if let (Some(side), Some(cache)) = (&mut self.draft, caches.draft) {
-                side.cache = cache;
-            }
-            self.trim_to(common);
-        }
+        let all = &prompt[..prompt.len().saturating_sub(1)];
+        let held = self.held.find(all);
+        let running = self.find_parked(all);
+        let matched = held.max(running).map_or(0, |found| found.common);
+        let asked = Asked { tokens: prompt, segments: &segments, matched, thinks: self.thinks };
+        let parked = self.parked.iter().map(|(_, known, _)| (known, true));
+        let finding = diagnose(&asked, self.held.all().chain(parked));
+        let caches = match (held, running) {
+            (Some(found), _) if found.common == matched => self.fetch(found, &segments)?,
+            (_, Some(found)) => self.parked[found.index].2.beginning(found.common)?,
+            _ => self.no_caches(),
+        };
+        self.put_to_work(caches);
+        self.trim_to(matched);
         self.live = Known { tokens: prompt.to_vec(), asked: prompt.len(), segments };
-        self.held.make_room(self.bytes());
+        self.make_room();
         Ok(Lookup { cached: self.target.len(), cache: unpriced(finding) })
     }
 
-    /// The caches of the conversation held at `index`, `common` tokens of which are wanted: itself where the request takes
-    /// its place or both do not fit, else a copy.
-    fn fetch(&mut self, index: usize, common: usize, segments: &Segments) -> Result<Caches> {
+    /// The longest beginning of `tokens` that a call under way has run.
+    fn find_parked(&self, tokens: &[u32]) -> Option<Found> {
+        let parked = self.parked.iter().enumerate().filter(|_| self.held.budget() > 0);
+        let found = parked.map(|(index, (_, known, caches))| {
+            let run = usize::try_from(caches.target.len()).unwrap_or_default();
+            Found { common: common(&known.tokens, tokens).min(run), index }
+        });
+        found.filter(|found| found.common > 0).max()
+    }
+
+    /// The caches of a held conversation: itself where the request takes its place or both do not fit, else a copy of what
+    /// both begin with.
+    fn fetch(&mut self, found: Found, segments: &Segments) -> Result<Caches> {
+        let Found { index, common } = found;
         let replaced = self.held.known(index).is_none_or(|known| {
             // Behind the last request lies only an answer, which is asked for again.
             common >= known.asked.min(known.tokens.len()) || segments.go_on_from(&known.segments)
         });
-        let both = self.held.bytes_of(index).saturating_mul(2) <= self.held.budget();
+        let both = self.held.bytes_of(index).saturating_mul(2).saturating_add(self.parked_bytes());
         if !replaced
-            && both
+            && both <= self.held.budget()
             && let Some(caches) = self.held.look(index)
         {
             return caches.beginning(common);
@@ -169,19 +224,37 @@ impl Conversation {
         Caches { target: empty(&self.target), draft: self.draft.as_ref().map(empty) }
     }
 
-    /// Puts the conversation at work, as far as its tokens were run, to those that wait.
+    fn take_caches(&mut self) -> Caches {
+        let draft = self.draft.as_mut().map(|draft| draft.cache.take());
+        Caches { target: self.target.cache.take(), draft }
+    }
+
+    fn put_to_work(&mut self, caches: Caches) {
+        self.target.cache = caches.target;
+        if let (Some(side), Some(cache)) = (&mut self.draft, caches.draft) {
+            side.cache = cache;
+        }
+    }
+
+    /// Puts the conversation at work, as far as its tokens were run, to those that are held.
     fn hold(&mut self) {
         let mut known = std::mem::take(&mut self.live);
         let run = self.target.len();
-        let caches = Caches {
-            target: self.target.cache.take(),
-            draft: self.draft.as_mut().map(|draft| draft.cache.take()),
-        };
+        let caches = self.take_caches();
         if run > 0 && run <= known.tokens.len() {
             known.tokens.truncate(run);
             let bytes = caches.bytes();
             self.held.put(known, caches, bytes);
         }
+    }
+
+    /// Evicts held conversations until they and those of calls under way are within the budget.
+    fn make_room(&mut self) {
+        self.held.make_room(self.bytes().saturating_add(self.parked_bytes()));
+    }
+
+    fn parked_bytes(&self) -> u64 {
+        self.parked.iter().map(|(_, _, caches)| caches.bytes()).sum()
     }
 
     /// The confirmed tokens.
@@ -197,7 +270,7 @@ impl Conversation {
     /// Adds confirmed tokens.
     pub(crate) fn confirm(&mut self, tokens: &[u32]) {
         self.live.tokens.extend_from_slice(tokens);
-        self.held.make_room(self.bytes());
+        self.make_room();
     }
 
     /// Takes back confirmed tokens behind the first `len`.
@@ -215,29 +288,14 @@ impl Conversation {
     /// Forgets the conversation at work: after an error nobody knows what its caches hold.
     pub(crate) fn abandon(&mut self) {
         self.live = Known::default();
-        self.target.cache.take();
-        if let Some(draft) = &mut self.draft {
-            draft.cache.take();
-        }
+        self.take_caches();
     }
 
     /// Forgets every conversation.
     pub(crate) fn reset(&mut self) {
         self.abandon();
+        self.parked.clear();
         self.held.clear();
-    }
-
-    /// The longest conversation whose keys and values are within `bytes`, in tokens. Something must have been run, which shows
-    /// what a token takes.
-    pub(crate) fn longest_within(&self, bytes: u64) -> u64 {
-        let step = self.step_bytes().max(1);
-        (bytes / step).saturating_mul(u64::from(STEP.unsigned_abs())).saturating_sub(1)
-    }
-
-    /// Bytes by which the caches at work grow.
-    pub(crate) fn step_bytes(&self) -> u64 {
-        let draft = self.draft.as_ref().map_or(0, |draft| draft.cache.step_bytes());
-        self.target.cache.step_bytes() + draft
     }
 
     /// Bytes of keys and values of the conversation at work.
@@ -245,9 +303,9 @@ impl Conversation {
         self.target.cache.bytes() + self.draft.as_ref().map_or(0, |draft| draft.cache.bytes())
     }
 
-    /// Bytes of keys and values of the conversations that wait.
-    pub(crate) const fn held_bytes(&self) -> u64 {
-        self.held.held_bytes()
+    /// Bytes of keys and values of all others.
+    pub(crate) fn other_bytes(&self) -> u64 {
+        self.held.held_bytes() + self.parked_bytes()
     }
 
     fn trim_to(&mut self, len: usize) {

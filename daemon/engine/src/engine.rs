@@ -15,17 +15,18 @@ use crate::answer::{Answer, Habits};
 use crate::backend::{
     Backend, Cancel, ContextLimit, Generation, ModelCard, Prompt, Request, Sampling, SubmitError,
 };
-use crate::call::Call;
+use crate::call::{Call, Progress};
 use crate::checkpoint::Source;
 use crate::checkpoint::config::ModelConfig;
 use crate::error::{EngineError, Result};
 use crate::reasoning;
 use crate::reply::Reply;
 use crate::sampler::Sampler;
+use crate::scheduler::Job;
 use crate::segments::Segments;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-use crate::worker::{self, Job, Loaded, Setup};
+use crate::worker::{self, Loaded, Setup};
 
 /// Which models to serve, and how.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub struct EngineConfig {
     /// The most tokens to draft a round where the request does not say, fewer where that promises to be faster; 0 turns
     /// speculation off. A request that says a number gets exactly that.
     pub draft_tokens: u32,
-    /// Requests that may wait beside the one that is served.
+    /// Requests that may wait beside those that are served.
     pub queue: usize,
     /// The most new tokens where the request does not say.
     pub max_tokens: u32,
@@ -50,6 +51,8 @@ pub struct EngineConfig {
     pub kv_bytes: Option<u64>,
     /// Whether conversations are held for their next turn; off, every prompt is run whole, as if it were the first.
     pub holds: bool,
+    /// Calls that take turns, where the memory for keys and values allows it; 1 serves one after the other.
+    pub parallel: usize,
     /// On CPUs: hold quantised weights as 32-bit ones, which is faster and takes up to eight times the memory. `None` does so
     /// when they fit.
     pub unpack: Option<bool>,
@@ -68,6 +71,7 @@ impl EngineConfig {
             context: None,
             kv_bytes: None,
             holds: true,
+            parallel: 4,
             unpack: None,
         }
     }
@@ -122,6 +126,7 @@ impl Engine {
             thinks: tokenizer.id(THINKS),
             kv_bytes: config.kv_bytes,
             holds: config.holds,
+            parallel: config.parallel,
         };
         let (jobs, inbox) = mpsc::channel();
         let (ready, loaded) = mpsc::sync_channel(1);
@@ -143,7 +148,7 @@ impl Engine {
             habits,
             draft_tokens,
             max_tokens: config.max_tokens,
-            admission: Admission::new(config.queue),
+            admission: Admission::new(config.parallel.max(1), config.queue),
             jobs: Some(jobs),
             thread: Some(thread),
             closing,
@@ -255,6 +260,7 @@ impl Backend for Engine {
             cached: 0,
             cache: CacheUse::default(),
             speculation: None,
+            progress: Progress::default(),
         };
         jobs.send(Job { call, submitted: Stamp::now() }).map_err(|_| stopped())?;
         Ok(generation)

@@ -202,7 +202,7 @@ impl Fake {
         Self {
             models: vec![ModelCard { id: "fake".to_owned(), context_tokens: 4096, drafted: true }],
             answers: Arc::new(answers),
-            admission: Admission::new(queue),
+            admission: Admission::new(1, queue),
             jobs,
             requests: Mutex::default(),
             peak_memory_bytes: 1 << 20,

@@ -44,6 +44,8 @@ mod reply;
 #[cfg(feature = "mlx")]
 mod sampler;
 #[cfg(feature = "mlx")]
+mod scheduler;
+#[cfg(feature = "mlx")]
 mod segments;
 #[cfg(feature = "mlx")]
 mod speculate;

@@ -8,7 +8,7 @@ use crate::backend::{TokenLikelihood, TokenLogprob};
 use crate::error::{EngineError, Result};
 
 /// Log-probabilities of rows, none of which the host has read.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scores {
     /// Of each candidate: `[candidates, rows]`.
     candidates: Array,

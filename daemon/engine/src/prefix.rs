@@ -21,6 +21,15 @@ pub(crate) struct Known {
     pub(crate) segments: Segments,
 }
 
+/// A conversation that begins like a prompt. The more they have in common the greater it is; of equals the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    /// Tokens in common.
+    pub(crate) common: usize,
+    /// Where it is.
+    pub(crate) index: usize,
+}
+
 #[derive(Debug)]
 struct Entry<V> {
     known: Known,
@@ -45,13 +54,12 @@ impl<V> PrefixCache<V> {
         Self { entries: Vec::new(), budget, held_bytes: 0 }
     }
 
-    /// The held conversation that has the longest beginning in common with `tokens`, the latest of equals, and how many
-    /// tokens that are; `None` when none has any.
-    pub(crate) fn find(&self, tokens: &[u32]) -> Option<(usize, usize)> {
+    /// The held conversation that has the longest beginning in common with `tokens`; `None` when none has any.
+    pub(crate) fn find(&self, tokens: &[u32]) -> Option<Found> {
         let held = self.entries.iter().enumerate().filter(|(_, entry)| entry.held.is_some());
-        held.map(|(index, entry)| (index, common(&entry.known.tokens, tokens)))
-            .filter(|(_, common)| *common > 0)
-            .max_by_key(|(_, common)| *common)
+        held.map(|(index, entry)| Found { common: common(&entry.known.tokens, tokens), index })
+            .filter(|found| found.common > 0)
+            .max()
     }
 
     /// What a conversation is recognised by.

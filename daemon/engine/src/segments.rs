@@ -23,7 +23,7 @@ pub(crate) struct Segments {
 impl Segments {
     /// Of a request's prompt.
     pub(crate) fn of(prompt: &Prompt) -> Self {
-        let Prompt::Chat { messages, tools, template_kwargs } = prompt else {
+        let Prompt::Chat { messages, tools, template_kwargs, .. } = prompt else {
             return Self::default();
         };
         let begins = messages.first().and_then(|message| message.get("role")?.as_str());

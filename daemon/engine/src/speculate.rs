@@ -10,7 +10,7 @@ use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::accept::judge;
 use crate::backend::Finish;
-use crate::call::{Call, Tokens, logits, read};
+use crate::call::{Call, Stage, Tokens, logits, read};
 use crate::conversation::{Conversation, ids};
 use crate::draft::Draft;
 use crate::error::Result;
@@ -60,12 +60,22 @@ impl DraftShare {
 pub(crate) struct Rounds {
     share: DraftShare,
     pace: Pace,
+}
+
+/// What a call keeps from round to round.
+#[derive(Debug, Default)]
+pub(crate) struct Progressing {
     lookup: Lookup,
+    gain: Gain,
+    /// Plain tokens that are due.
+    plain: usize,
+    /// What comes when the draft model has read what it lacks.
+    chosen: Option<Choice>,
 }
 
 impl Rounds {
     pub(crate) fn new(pace: Pace) -> Self {
-        Self { share: DraftShare::default(), pace, lookup: Lookup::default() }
+        Self { share: DraftShare::default(), pace }
     }
 }
 
@@ -83,101 +93,109 @@ struct Read {
 }
 
 impl Call {
-    /// Rounds until the answer is over.
+    /// One round; the reason when the answer is over.
     pub(crate) fn speculate(
         &mut self,
         conversation: &mut Conversation,
         known: &mut Rounds,
-    ) -> Result<Finish> {
-        let draft_length = u32::try_from(self.draft_tokens).unwrap_or(u32::MAX);
-        let mut counts = Speculation { draft_length, ..Speculation::default() };
-        let mut gain = Gain::default();
-        let finish = self.rounds(conversation, known, (&mut counts, &mut gain));
-        gain.tell(&mut counts, known.pace.plain_ns());
-        if let Some(offer) = conversation.draft.as_mut().and_then(|draft| draft.offer(&[])) {
-            counts.promises = known.pace.promises(offer, self.draft_tokens);
-            counts.switched_off = self.adapts && known.pace.is_switched_off();
+        alone: bool,
+    ) -> Result<Option<Finish>> {
+        let finish = self.go_on(conversation, known, alone)?;
+        if finish.is_some() {
+            self.sum_up(conversation, known);
         }
-        self.speculation = Some(counts);
-        finish
+        Ok(finish)
     }
 
-    fn rounds(
+    /// A round, or a plain token.
+    fn go_on(
         &mut self,
         conversation: &mut Conversation,
         known: &mut Rounds,
-        (counts, gain): (&mut Speculation, &mut Gain),
-    ) -> Result<Finish> {
-        loop {
-            if self.reply.is_cancelled() {
-                return Ok(Finish::Cancelled);
+        alone: bool,
+    ) -> Result<Option<Finish>> {
+        // A round gives at least one token that was not drafted.
+        let most = self.draft_tokens.min(self.max_tokens - self.produced - 1);
+        let chosen = self.progress.rounds.chosen.take();
+        if self.progress.coming.is_some() || self.progress.rounds.plain > 0 {
+            return self.plainly(conversation, known, alone);
+        }
+        let offers = offers(conversation, &mut self.progress.rounds.lookup);
+        let choice = match chosen {
+            Some(choice) => choice,
+            None if self.adapts => known.pace.choose(&offers, most),
+            None => insisted(&offers, most),
+        };
+        match choice {
+            Choice::Plain(count) => {
+                self.progress.rounds.plain = count;
+                self.plainly(conversation, known, alone)
             }
-            // A round gives at least one token that was not drafted.
-            let most = self.draft_tokens.min(self.max_tokens - self.produced - 1);
-            let offers = offers(conversation, &mut known.lookup);
-            let choice = if self.adapts {
-                known.pace.choose(&offers, most)
-            } else {
-                insisted(&offers, most)
-            };
-            let finish = match choice {
-                Choice::Plain(count) => self.plainly(conversation, known, count, counts)?,
-                Choice::Draft { offer, length } => {
-                    if offer.source == DraftSource::Model && !self.catch_up(conversation)? {
-                        return Ok(Finish::Cancelled);
-                    }
-                    let promised = known.pace.promise(offer, length).speedup;
-                    gain.promise(promised, known.pace.best_speedup(&offers, most));
-                    let read = self.round(conversation, known, counts.rounds, (offer, length))?;
-                    let accepted = read.tokens.ids.len() - 1;
-                    conversation.confirm(&read.tokens.ids);
-                    conversation.settle();
-                    counts.count(offer.source, read.drafted, accepted);
-                    let took = read.compared_at.since(read.start);
-                    gain.round(accepted + 1, took);
-                    let unslowed = read.drafted_at.is_none().then_some(took);
-                    known.pace.note(offer, read.drafted, accepted, unslowed);
-                    self.note(&mut known.share, &read);
-                    self.tell_of_switch(&mut known.pace, offer);
-                    self.deliver(conversation, &read.tokens)
-                }
-            };
-            if let Some(finish) = finish {
-                return Ok(finish);
+            Choice::Draft { offer, .. }
+                if offer.source == DraftSource::Model && has_fallen_behind(conversation) =>
+            {
+                self.progress.rounds.chosen = Some(choice);
+                self.progress.stage = Stage::DraftPrompt;
+                Ok(None)
+            }
+            Choice::Draft { offer, length } => {
+                let promised = known.pace.promise(offer, length).speedup;
+                let best = known.pace.best_speedup(&offers, most);
+                self.progress.rounds.gain.promise(promised, best);
+                let read = self.round(conversation, known, (offer, length))?;
+                let accepted = read.tokens.ids.len() - 1;
+                conversation.confirm(&read.tokens.ids);
+                conversation.settle();
+                self.counts().count(offer.source, read.drafted, accepted);
+                let took = read.compared_at.since(read.start);
+                self.progress.rounds.gain.round(accepted + 1, took);
+                let unslowed = read.drafted_at.is_none().then_some(took);
+                known.pace.note(offer, read.drafted, accepted, unslowed);
+                self.note(&mut known.share, &read);
+                self.tell_of_switch(&mut known.pace, offer);
+                Ok(self.deliver(conversation, &read.tokens))
             }
         }
     }
 
-    /// Up to `count` tokens one by one; fewer when a lookup finds something that promises more.
+    /// One of the plain tokens that are due; the last of them for now when a lookup finds something that promises more.
     fn plainly(
         &mut self,
         conversation: &mut Conversation,
         known: &mut Rounds,
-        count: usize,
-        counts: &mut Speculation,
+        alone: bool,
     ) -> Result<Option<Finish>> {
-        let Rounds { pace, lookup, .. } = known;
-        let (before, most) = (self.produced, self.draft_tokens);
-        let mut left = count;
-        let finish = self.decode(conversation, |tokens, took| {
-            if let Some(took) = took {
-                pace.note_plain(took);
-            }
-            left = left.saturating_sub(1);
-            left > 0 && !lookup.offer(tokens).is_some_and(|offer| pace.pays(&[offer], most))
-        })?;
-        counts.plain_tokens += (self.produced - before) as u64;
+        let due = &mut self.progress.rounds.plain;
+        *due = due.saturating_sub(1);
+        let offer = self.progress.rounds.lookup.offer(conversation.tokens());
+        if offer.is_some_and(|offer| known.pace.pays(&[offer], self.draft_tokens)) {
+            self.progress.rounds.plain = 0;
+        }
+        let before = self.produced;
+        let ahead = alone && self.progress.rounds.plain > 0;
+        let finish = self.decode(conversation, ahead)?;
+        self.counts().plain_tokens += (self.produced - before) as u64;
+        if let Some(took) = self.progress.took {
+            known.pace.note_plain(took);
+        }
         Ok(finish)
     }
 
-    /// Lets a draft model that has fallen behind read what it has not seen. False when the call was cancelled meanwhile.
-    fn catch_up(&mut self, conversation: &mut Conversation) -> Result<bool> {
-        let (tokens, draft) = conversation.with_draft();
-        match draft {
-            Some(draft) if draft.len() + BEHIND < tokens.len() => {
-                self.read_prompt_for_draft(conversation)
-            }
-            _ => Ok(true),
+    fn counts(&mut self) -> &mut Speculation {
+        let draft_length = u32::try_from(self.draft_tokens).unwrap_or(u32::MAX);
+        let begin = || Speculation { draft_length, ..Speculation::default() };
+        self.speculation.get_or_insert_with(begin)
+    }
+
+    /// Writes down what speculation gave, when the answer is over.
+    pub(crate) fn sum_up(&mut self, conversation: &mut Conversation, known: &Rounds) {
+        let (most, adapts) = (self.draft_tokens, self.adapts);
+        let gain = std::mem::take(&mut self.progress.rounds.gain);
+        let counts = self.counts();
+        gain.tell(counts, known.pace.plain_ns());
+        if let Some(offer) = conversation.draft.as_mut().and_then(|draft| draft.offer(&[])) {
+            counts.promises = known.pace.promises(offer, most);
+            counts.switched_off = adapts && known.pace.is_switched_off();
         }
     }
 
@@ -194,20 +212,20 @@ impl Call {
         }
     }
 
-    /// Drafts, verifies and compares. `number` counts the call's rounds.
+    /// Drafts, verifies and compares.
     fn round(
-        &self,
+        &mut self,
         conversation: &mut Conversation,
-        known: &mut Rounds,
-        number: u64,
+        known: &Rounds,
         (offer, length): (Offer, usize),
     ) -> Result<Read> {
         let start = Stamp::now();
+        let number = self.counts().rounds;
         let (tokens, model) = conversation.with_draft();
         let written = self.written(tokens, &[]);
         let proposal = match (offer.source, model) {
             (DraftSource::Model, Some(draft)) => draft.propose(&self.sampler, written, length)?,
-            _ => known.lookup.propose(&self.sampler, written, length)?,
+            _ => self.progress.rounds.lookup.propose(&self.sampler, written, length)?,
         };
         let drafted = proposal.tokens.len();
         let timed = offer.source == DraftSource::Model
@@ -295,6 +313,12 @@ impl Call {
             self.timeline.push(Entry { phase, start, end, timing, round });
         }
     }
+}
+
+/// Whether the draft model lacks more than it reads beside its first guess.
+fn has_fallen_behind(conversation: &mut Conversation) -> bool {
+    let (tokens, draft) = conversation.with_draft();
+    draft.is_some_and(|draft| draft.len() + BEHIND < tokens.len())
 }
 
 /// What could be proposed next, the draft model's first.

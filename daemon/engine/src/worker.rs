@@ -1,18 +1,13 @@
-//! The one thread that owns MLX: loads the models, warms them up, and serves one call after the other. Everything that
+//! The one thread that owns MLX: loads the models, warms them up, and lets the scheduler serve calls. Everything that
 //! leaves it is plain data.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
-use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
-use dwell_probes::timeline::Timeline;
 use mlx_rs::{DeviceType, Stream, transforms, with_stream};
 
-use crate::backend::{Finish, Outcome};
-use crate::call::{Call, logits};
+use crate::call::logits;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
@@ -20,7 +15,8 @@ use crate::linear::{Device, Storage};
 use crate::memory;
 use crate::model::{Model, Rows};
 use crate::pace::Pace;
-use crate::speculate::Rounds as Known;
+use crate::scheduler::{Job, Limits, Scheduler};
+use crate::speculate::Rounds;
 use crate::threads;
 
 /// Tokens of the prompt that is read before the first one comes.
@@ -31,12 +27,6 @@ const WARM_UP_PASSES: usize = 5;
 
 /// A memory that holds less than this many tokens is of no use.
 const SHORTEST_CONTEXT: u64 = 64;
-
-/// A call and when it was submitted.
-pub(crate) struct Job {
-    pub(crate) call: Call,
-    pub(crate) submitted: Stamp,
-}
 
 /// What the worker loads.
 #[derive(Clone, Debug)]
@@ -54,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) kv_bytes: Option<u64>,
     /// See [`crate::EngineConfig::holds`].
     pub(crate) holds: bool,
+    /// See [`crate::EngineConfig::parallel`].
+    pub(crate) parallel: usize,
 }
 
 /// What there is to know once the models are loaded.
@@ -70,7 +62,7 @@ pub(crate) fn run(
     setup: &Setup,
     ready: &mpsc::SyncSender<Result<Loaded>>,
     jobs: &mpsc::Receiver<Job>,
-    closing: &Arc<AtomicBool>,
+    closing: &AtomicBool,
 ) {
     let device = match mlx_rs::Device::try_default().and_then(|d| Ok((d.get_type()?, d))) {
         Ok(device) => device,
@@ -88,13 +80,9 @@ pub(crate) fn run(
         }
         Ok((mut conversation, pace, loaded)) => {
             let _ = ready.send(Ok(loaded));
-            let mut known = Known::new(pace);
-            while let Ok(job) = jobs.recv() {
-                if closing.load(Ordering::Relaxed) {
-                    break;
-                }
-                serve(job, &mut conversation, &mut known);
-            }
+            let mut known = Rounds::new(pace);
+            let limits = Limits { parallel: setup.parallel, kv_bytes: loaded.kv_bytes };
+            Scheduler::new(&mut conversation, &mut known, limits).run(jobs, closing);
         }
     });
 }
@@ -109,9 +97,10 @@ fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
     let pace = warm_up(&mut conversation, setup.draft_tokens)?;
     let free = memory::free_bytes(device)?;
     let kv_bytes = setup.kv_bytes.unwrap_or_else(|| memory::usual_kv_bytes(free));
+    conversation.weigh();
     let longest = conversation.longest_within(kv_bytes);
     if longest < SHORTEST_CONTEXT {
-        let least = conversation.step_bytes();
+        let least = conversation.bytes_for(0);
         return Err(EngineError::Memory { allowed: kv_bytes, tokens: longest, least });
     }
     conversation.reset();
@@ -169,61 +158,6 @@ fn cost_ns(side: &mut Side, rows: usize) -> Result<f64> {
         shortest = shortest.min(Stamp::now().since(start) as f64);
     }
     Ok(shortest)
-}
-
-fn serve(job: Job, conversation: &mut Conversation, known: &mut Known) {
-    let Job { mut call, submitted } = job;
-    call.reply.start();
-    call.timeline.record(Phase::Queue, submitted, Stamp::now());
-    let finish = catch_unwind(AssertUnwindSafe(|| answer(&mut call, conversation, known)));
-    let finish = finish.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(EngineError::Mlx(format!("the engine's thread panicked: {text}")))
-    });
-    match &finish {
-        Ok(_) => conversation.settle(),
-        Err(error) => {
-            tracing::error!(%error, "a call failed");
-            conversation.abandon();
-        }
-    }
-    let Call { reply, timeline, speculation, mut cache, .. } = call;
-    cache.price(prefill_ns(&timeline), (call.prompt.len() - call.cached) as u64);
-    (cache.kv_bytes, cache.held_bytes) = (conversation.bytes(), conversation.held_bytes());
-    reply.finish(Outcome {
-        finish: finish.map_err(|error| error.to_string()),
-        prompt_tokens: count(call.prompt.len()),
-        cached_tokens: count(call.cached),
-        cache,
-        output_tokens: count(call.produced),
-        reasoning_tokens: count(call.answer.reasoning_tokens()),
-        timeline,
-        speculation,
-    });
-}
-
-fn answer(call: &mut Call, conversation: &mut Conversation, known: &mut Known) -> Result<Finish> {
-    let Some(first) = call.read_prompt(conversation)? else { return Ok(Finish::Cancelled) };
-    if let Some(finish) = call.deliver(conversation, &first) {
-        return Ok(finish);
-    }
-    if call.draft_tokens > 0 {
-        return call.speculate(conversation, known);
-    }
-    // Only the answer's end ends it.
-    Ok(call.decode(conversation, |_, _| true)?.unwrap_or(Finish::Length))
-}
-
-/// What running the prompt took both models.
-fn prefill_ns(timeline: &Timeline) -> u64 {
-    let runs = timeline.entries().iter();
-    let runs = runs.filter(|entry| matches!(entry.phase, Phase::Prefill | Phase::DraftPrefill));
-    runs.map(|entry| entry.end.since(entry.start)).sum()
-}
-
-fn count(tokens: usize) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

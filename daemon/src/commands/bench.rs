@@ -122,6 +122,7 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
         draft: args.draft.clone(),
         draft_tokens: None,
         queue: 4,
+        parallel: 1,
         context: None,
         cache_memory: None,
     };

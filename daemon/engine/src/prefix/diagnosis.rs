@@ -165,6 +165,7 @@ mod tests {
             messages: vec![serde_json::json!({"role": "user", "content": "a"})],
             tools: Vec::new(),
             template_kwargs: serde_json::Map::new(),
+            tool_choice: crate::backend::ToolChoice::Auto,
         });
         let say = |tokens: Vec<u32>, asked| Known { tokens, asked, segments: segments.clone() };
         let thought =

@@ -14,7 +14,7 @@ fn put(cache: &mut PrefixCache<u32>, tokens: &[u32], name: u32) {
 
 /// The conversation found by name, and the length in common.
 fn find(cache: &PrefixCache<u32>, tokens: &[u32]) -> Option<(u32, usize)> {
-    let (index, common) = cache.find(tokens)?;
+    let Found { index, common } = cache.find(tokens)?;
     Some((cache.entries[index].held.unwrap().0, common))
 }
 
@@ -27,7 +27,7 @@ fn agents_that_take_turns_find_their_own() {
     assert_eq!(find(&cache, &[1, 2, 3, 20, 9]), Some((1, 4)));
     assert_eq!(find(&cache, &[1, 2, 3, 4]), Some((1, 3)), "the latest of equals");
     assert_eq!(find(&cache, &[2]), None);
-    let index = cache.find(&[1, 2, 3, 10]).unwrap().0;
+    let index = cache.find(&[1, 2, 3, 10]).unwrap().index;
     assert_eq!(cache.take(index), Some(0));
     assert_eq!((cache.held_bytes(), cache.all().count()), (6, 1));
 }
@@ -37,7 +37,7 @@ fn the_one_used_longest_ago_makes_room_and_is_remembered() {
     let mut cache = PrefixCache::new(10);
     put(&mut cache, &[1, 1, 1, 1], 0);
     put(&mut cache, &[2, 2, 2, 2], 1);
-    let index = cache.find(&[1]).unwrap().0;
+    let index = cache.find(&[1]).unwrap().index;
     assert_eq!(cache.look(index), Some(&0));
     put(&mut cache, &[3, 3, 3], 2);
     assert_eq!(find(&cache, &[2, 2]), None, "the other was looked at since");
@@ -96,14 +96,14 @@ proptest! {
                 Deed::Put(tokens) => {
                     put(&mut cache, &tokens, u32::try_from(name).unwrap());
                     if tokens.len() as u64 <= budget {
-                        let found = cache.find(&tokens).map(|(_, common)| common);
+                        let found = cache.find(&tokens).map(|found| found.common);
                         prop_assert_eq!(found, Some(tokens.len()), "what was put in is found");
                     }
                 }
-                Deed::Take(tokens) => if let Some((index, _)) = cache.find(&tokens) {
+                Deed::Take(tokens) => if let Some(Found { index, .. }) = cache.find(&tokens) {
                     prop_assert!(cache.take(index).is_some());
                 },
-                Deed::Look(tokens) => if let Some((index, _)) = cache.find(&tokens) {
+                Deed::Look(tokens) => if let Some(Found { index, .. }) = cache.find(&tokens) {
                     prop_assert!(cache.look(index).is_some());
                 },
                 Deed::Room(bytes) => {

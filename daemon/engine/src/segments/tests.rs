@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::backend::ToolChoice;
 
 fn message(role: &str, text: &str) -> Value {
     json!({"role": role, "content": text})
@@ -16,6 +17,7 @@ fn request(system: &str, tools: &[&str], messages: &[&str]) -> Segments {
         messages: std::iter::once(message("system", system)).chain(turns).collect(),
         tools: tools.iter().map(|name| json!({"function": {"name": name}})).collect(),
         template_kwargs: Map::new(),
+        tool_choice: ToolChoice::Auto,
     })
 }
 
@@ -55,7 +57,12 @@ fn other_template_variables_are_another_rendering() {
         let mut template_kwargs = Map::new();
         template_kwargs.insert("enable_thinking".to_owned(), Value::Bool(thinks));
         let messages = vec![message("user", "a")];
-        Segments::of(&Prompt::Chat { messages, tools: Vec::new(), template_kwargs })
+        Segments::of(&Prompt::Chat {
+            messages,
+            tools: Vec::new(),
+            template_kwargs,
+            tool_choice: ToolChoice::Auto,
+        })
     };
     assert_eq!(with(true).change_from(&with(false)), Some(Change::Rendering));
 }

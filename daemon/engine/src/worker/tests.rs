@@ -1,9 +1,11 @@
 //! After every way out of a call the caches hold what a fresh run over the confirmed tokens would, and the answer does not
 //! depend on drafting.
 
+mod together;
 mod turns;
 
-use std::thread;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
@@ -13,7 +15,8 @@ use dwell_probes::timeline::Timeline;
 use super::*;
 use crate::admission::Admission;
 use crate::answer::{Answer, Parsers};
-use crate::backend::{Event, Generation, Sampling, TokenLogprob};
+use crate::backend::{Event, Finish, Generation, Outcome, Sampling, TokenLogprob};
+use crate::call::{Call, Progress};
 use crate::reply::Reply;
 use crate::sampler::Sampler;
 use crate::segments::Segments;
@@ -88,6 +91,7 @@ impl Bench {
             thinks: None,
             kv_bytes: self.kv_bytes,
             holds: true,
+            parallel: 1,
         };
         let device = mlx_rs::Device::try_default().unwrap();
         let kind = device.get_type().unwrap();
@@ -104,7 +108,12 @@ impl Bench {
     }
 
     fn hear(&self, conversation: &mut Conversation, asked: &Asked) -> Heard {
-        let (reply, generation) = Reply::open(1024, Admission::new(0).enter().unwrap());
+        self.hear_all(conversation, 1, std::slice::from_ref(asked)).remove(0)
+    }
+
+    /// A request and whoever listens for the answer.
+    fn call(&self, asked: &Asked) -> (Job, JoinHandle<Heard>) {
+        let (reply, generation) = Reply::open(1024, Admission::new(1, 0).enter().unwrap());
         let call = Call {
             prompt: asked.prompt.clone(),
             sampler: Sampler::new(asked.sampling.clone()),
@@ -120,12 +129,41 @@ impl Bench {
             cached: 0,
             cache: CacheUse::default(),
             speculation: None,
+            progress: Progress::default(),
         };
         let patience = asked.patience;
         let reader = thread::spawn(move || listen(generation, patience));
-        let mut rounds = Known::new(Pace::new(1.0, vec![4.0, 4.5, 5.0]));
-        serve(Job { call, submitted: Stamp::now() }, conversation, &mut rounds);
-        reader.join().unwrap()
+        (Job { call, submitted: Stamp::now() }, reader)
+    }
+
+    /// Serves requests that come at once, as many in turns as may.
+    fn ask_all(
+        &self,
+        conversation: &mut Conversation,
+        parallel: usize,
+        asked: &[Asked],
+    ) -> Vec<(String, Outcome)> {
+        let heard = self.hear_all(conversation, parallel, asked).into_iter();
+        heard.map(|Heard { text, outcome, .. }| (text, outcome)).collect()
+    }
+
+    fn hear_all(
+        &self,
+        conversation: &mut Conversation,
+        parallel: usize,
+        asked: &[Asked],
+    ) -> Vec<Heard> {
+        let (jobs, inbox) = mpsc::channel();
+        let (calls, readers): (Vec<_>, Vec<_>) = asked.iter().map(|asked| self.call(asked)).unzip();
+        for call in calls {
+            jobs.send(call).unwrap();
+        }
+        drop(jobs);
+        let mut rounds = Rounds::new(Pace::new(1.0, vec![4.0, 4.5, 5.0]));
+        let limits = Limits { parallel, kv_bytes: self.kv_bytes.unwrap_or(u64::MAX) };
+        let mut scheduler = Scheduler::new(conversation, &mut rounds, limits);
+        scheduler.run(&inbox, &AtomicBool::new(false));
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     }
 
     /// Both caches against fresh ones.

@@ -16,6 +16,7 @@ fn settings(data_dir: &Path) -> Settings {
         engine: EngineChoice::None,
         draft_tokens: None,
         queue: 4,
+        parallel: 1,
         context: None,
         cache_memory: None,
         holds: true,

@@ -5,14 +5,19 @@ use dwell_probes::cache::Change;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::backend::Prompt;
+use crate::backend::{Prompt, ToolChoice};
 
 /// Memory in which one conversation of the toy pair fits, but not two.
 const ROOM_FOR_ONE: u64 = 200_000;
 
 fn segments(messages: &[&str]) -> Segments {
     let messages = messages.iter().map(|text| json!({"role": "user", "content": text})).collect();
-    Segments::of(&Prompt::Chat { messages, tools: Vec::new(), template_kwargs: Map::new() })
+    Segments::of(&Prompt::Chat {
+        messages,
+        tools: Vec::new(),
+        template_kwargs: Map::new(),
+        tool_choice: ToolChoice::Auto,
+    })
 }
 
 /// A caller that adds to its conversation turn by turn.
@@ -66,7 +71,7 @@ fn agents_by_turns_go_on_where_they_were() {
                 State::of(conversation, &what).check(fresh, &what);
             }
         }
-        assert!(conversation.held_bytes() > 0);
+        assert!(conversation.other_bytes() > 0);
     });
 }
 
@@ -157,7 +162,7 @@ fn an_answer_that_comes_back_shorter_serves_up_to_the_break() {
         assert_eq!((again.len(), again[0].tokens), (1, 60 - kept as u64 - 1));
         assert!(again[0].ns > 0);
         assert_eq!(conversation.addresses(), addresses, "the entry itself was cut back");
-        assert_eq!(conversation.held_bytes(), 0);
+        assert_eq!(conversation.other_bytes(), 0);
         assert_eq!(outcome.cache.kv_bytes, conversation.bytes());
     });
 }
@@ -200,7 +205,7 @@ fn what_makes_room_is_run_again_and_told() {
         let mut b = Agent::new(prompt(&mut random, 80));
         a.turn(&bench, conversation, (1, &[1]));
         b.turn(&bench, conversation, (1, &[2]));
-        assert_eq!(conversation.held_bytes(), 0, "there is no room for both");
+        assert_eq!(conversation.other_bytes(), 0, "there is no room for both");
         let known = a.known as u64;
         let outcome = a.turn(&bench, conversation, (1, &[3]));
         assert_eq!(outcome.cached_tokens, 0);
@@ -286,7 +291,7 @@ fn whatever_happened_before_answers_and_caches_are_those_of_a_fresh_start() {
                     continue;
                 }
                 State::of(conversation, &what).check(fresh, &what);
-                let held = conversation.held_bytes() + conversation.bytes();
+                let held = conversation.other_bytes() + conversation.bytes();
                 assert!(held <= kv_bytes.unwrap_or(u64::MAX), "{what}: {held} bytes");
                 prompts[which] = [&now[..], &tokens_of(&text)].concat();
             }
