@@ -91,6 +91,42 @@ fn a_call_begins_with_what_another_under_way_has_run() {
 }
 
 #[test]
+fn a_prompt_that_is_still_read_serves_as_far_as_it_was_run() {
+    let bench = Bench::new(45);
+    bench.run_beside(|conversation, fresh| {
+        let head = prompt(&mut Random(5), 600);
+        let asked: Vec<Asked> =
+            (0..2).map(|n| Asked::new(&[&head[..], &[n]].concat(), 1, 6)).collect();
+        let answers = bench.ask_all(conversation, 2, &asked);
+        // One chunk was read when the second call had its first turn.
+        assert_eq!(answers[1].1.cached_tokens, 512);
+        for (asked, (text, _)) in asked.iter().zip(&answers) {
+            assert_eq!(*text, bench.ask(fresh, asked).0);
+        }
+    });
+}
+
+#[test]
+fn a_turn_runs_ahead_only_while_no_other_call_waits() {
+    let bench = Bench::new(46);
+    bench.run(|conversation| {
+        let (job, reader) = bench.call(&Asked::new(&prompt(&mut Random(6), 20), 0, 9));
+        let mut call = job.call;
+        let mut rounds = Rounds::new(Pace::new(1.0, vec![4.0]));
+        let mut turn = |alone, conversation: &mut Conversation| {
+            assert_eq!(call.turn(conversation, &mut rounds, alone).unwrap(), None);
+            conversation.target.len() - (conversation.tokens().len() - 1)
+        };
+        assert_eq!(turn(true, conversation), 0, "the prompt");
+        assert_eq!(turn(false, conversation), 0);
+        assert_eq!(turn(true, conversation), 1, "one row ahead");
+        assert_eq!(turn(false, conversation), 0, "it was caught up with");
+        drop(call);
+        assert!(reader.join().unwrap().1.finish.is_err());
+    });
+}
+
+#[test]
 fn a_call_that_fails_does_not_touch_the_others() {
     let bench = Bench::new(44);
     bench.run_beside(|conversation, fresh| {

@@ -130,10 +130,12 @@ fn a_full_buffer_is_copied_too() {
         a.turn(&bench, conversation, (1, &[1]));
         let of_a = conversation.addresses();
         let mut b = Agent::new(head);
-        b.turn(&bench, conversation, (1, &[2]));
+        // Plain, so that the draft model's copy stays as it was made.
+        b.turn(&bench, conversation, (0, &[2]));
         assert!(of_a.iter().all(|address| !conversation.addresses().contains(address)));
         State::of(conversation, "the branch").check(fresh, "the branch");
         let outcome = a.turn(&bench, conversation, (1, &[3]));
+        assert_eq!(conversation.addresses(), of_a, "written where it lay");
         assert_eq!(outcome.cached_tokens, 256 + 1 + 7);
         State::of(conversation, "the trunk").check(fresh, "the trunk");
     });
