@@ -21,6 +21,8 @@ use crate::speculate::{Progressing, Rounds};
 
 /// Prompt tokens that are run in one turn. Cancellation is noticed in between.
 const CHUNK: usize = 512;
+/// The same while other calls wait for their turn: the answers of those are not to stand still for long.
+const SHARED_CHUNK: usize = 128;
 
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,10 +94,11 @@ impl Call {
             }
             return Ok(Some(Finish::Cancelled));
         }
+        let chunk = if alone { CHUNK } else { SHARED_CHUNK };
         match self.progress.stage {
-            Stage::New | Stage::Prompt => self.read_prompt(conversation),
+            Stage::New | Stage::Prompt => self.read_prompt(conversation, chunk),
             Stage::DraftPrompt => {
-                self.read_prompt_for_draft(conversation)?;
+                self.read_prompt_for_draft(conversation, chunk)?;
                 Ok(None)
             }
             Stage::Rounds => self.speculate(conversation, known, alone),
@@ -113,11 +116,15 @@ impl Call {
     }
 
     /// Runs a chunk of the prompt; the last one gives the first token.
-    fn read_prompt(&mut self, conversation: &mut Conversation) -> Result<Option<Finish>> {
+    fn read_prompt(
+        &mut self,
+        conversation: &mut Conversation,
+        chunk: usize,
+    ) -> Result<Option<Finish>> {
         let Conversation { target, .. } = conversation;
         let left = &self.prompt[target.len()..];
-        if left.len() > CHUNK {
-            self.timeline.time(Phase::Prefill, || target.fill(&left[..CHUNK]))?;
+        if left.len() > chunk {
+            self.timeline.time(Phase::Prefill, || target.fill(&left[..chunk]))?;
             let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
             let (processed, total) = (count(target.len()), count(self.prompt.len()));
             self.reply.send(Event::Prefill { processed, total });
@@ -136,10 +143,14 @@ impl Call {
 
     /// Runs the draft model over a chunk of what it has not seen of the confirmed tokens, but for the last, which the next
     /// round feeds to it.
-    fn read_prompt_for_draft(&mut self, conversation: &mut Conversation) -> Result<()> {
+    fn read_prompt_for_draft(
+        &mut self,
+        conversation: &mut Conversation,
+        chunk: usize,
+    ) -> Result<()> {
         let known = conversation.tokens().len().saturating_sub(1);
         let seen = conversation.draft.as_ref().map_or(known, Side::len);
-        let end = known.min(seen + CHUNK);
+        let end = known.min(seen + chunk);
         let chunk = conversation.tokens()[seen..end].to_vec();
         if let (Conversation { draft: Some(draft), .. }, false) = (conversation, chunk.is_empty()) {
             self.timeline.time(Phase::DraftPrefill, || draft.fill(&chunk))?;

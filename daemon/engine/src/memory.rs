@@ -1,6 +1,7 @@
 //! How much memory is free, and what of it the engine may take: weights, keys and values, and what MLX keeps for reuse.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use crate::error::Result;
 use crate::linear::Device;
@@ -30,8 +31,16 @@ pub(crate) fn free_bytes(device: Device) -> Result<u64> {
     if let Some(bytes) = known {
         return Ok(bytes);
     }
-    let (limit, active) = (mlx_rs::memory::memory_limit()?, mlx_rs::memory::active_memory()?);
-    Ok(limit.saturating_sub(active) as u64)
+    Ok(device_bytes()?.saturating_sub(mlx_rs::memory::active_memory()?) as u64)
+}
+
+/// What the device has for arrays, by MLX's own limit before [`limit`] lowered it. On a Mac that limit is half as large again
+/// as the system recommends.
+fn device_bytes() -> Result<usize> {
+    static FIRST: OnceLock<usize> = OnceLock::new();
+    let now = mlx_rs::memory::memory_limit()?;
+    let limit = *FIRST.get_or_init(|| now);
+    Ok(if cfg!(target_os = "macos") { limit / 3 * 2 } else { limit })
 }
 
 /// Memory for keys and values where nobody says: half of what is free beside the weights. The other half is for

@@ -29,9 +29,15 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one on the built-in pair and waits until it listens.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let mut child = dwell(data_dir.path())
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()

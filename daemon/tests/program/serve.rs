@@ -82,3 +82,71 @@ fn a_daemon_that_is_asked_to_end_closes_its_runs() {
     assert_eq!(report["run"]["state"], "unfinished", "its tools were never heard of");
     assert!(report["wall_ns"].as_u64().unwrap() > 0);
 }
+
+/// A question about tools in this order, with that system prompt.
+fn question(system: &str, tools: &[&str]) -> serde_json::Value {
+    let tool = |name: &&str| {
+        json!({"type": "function", "function": {
+            "name": name, "description": "Works on the code base and says what it has found there.",
+            "parameters": {"type": "object", "properties": {"pattern": {"type": "string"}}},
+        }})
+    };
+    json!({
+        "model": "builtin",
+        "max_tokens": 4,
+        "messages": [
+            {"role": "system", "content": system},
+            {"role": "user", "content": "Find all uses of async and await in the code base"},
+        ],
+        "tools": tools.iter().map(tool).collect::<Vec<_>>(),
+    })
+}
+
+#[test]
+fn agents_by_turns_find_their_prompts_and_the_account_says_what_was_run_again() {
+    let daemon = Daemon::start();
+    let system = "You answer questions about code.";
+    let cached = |run: &str, request: &serde_json::Value| {
+        let (status, answer) = daemon.ask(&format!("/r/{run}/v1/chat/completions"), Some(request));
+        assert_eq!(status, 200, "{answer}");
+        let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+        assert_eq!(answer["timings"]["cache_n"], *cached);
+        (cached.as_u64().unwrap(), answer["usage"]["prompt_tokens"].as_u64().unwrap())
+    };
+    let a = question(system, &["search_code", "read_file"]);
+    let b = json!({"model": "builtin", "max_tokens": 4, "messages": [{"role": "user", "content": "What is 2+2?"}]});
+    cached("a", &a);
+    cached("b", &b);
+    // Each finds all of its prompt but the last token, which is run for its logits.
+    let (found, all) = cached("a", &a);
+    assert_eq!(found, all - 1);
+    let (found, all) = cached("b", &b);
+    assert_eq!(found, all - 1);
+    let (found, all) = cached("a", &question(system, &["read_file", "search_code"]));
+    assert!(found < all / 2, "{found} of {all}");
+
+    let report = loop {
+        let (_, report) = daemon.ask("/api/runs/a", None);
+        if report["calls"].as_array().is_some_and(|calls| calls.len() == 3) {
+            break report;
+        }
+    };
+    assert_eq!(report["calls"][1]["cache"]["first_difference"], json!(null));
+    let cache = &report["calls"][2]["cache"];
+    assert_eq!(cache["first_difference"], json!({"at": found, "change": "tool_order"}));
+    assert_eq!(cache["recomputed"][0]["change"], "tool_order");
+    assert!(cache["recomputed"][0]["ns"].as_u64() > Some(0), "{cache}");
+    assert!(cache["kv_bytes"].as_u64() > Some(0) && cache["held_bytes"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_with_the_numbers() {
+    let request = question("You answer questions about code.", &["search_code"]);
+    let daemon = Daemon::start_with(&["--context", "20", "--cache-memory", "64M"]);
+    let (_, models) = daemon.ask("/v1/models", None);
+    assert_eq!(models["data"][0]["max_model_len"], 20);
+    let (status, answer) = daemon.ask("/v1/chat/completions", Some(&request));
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("context_length_exceeded")));
+    assert!(message.contains("context length is 20 tokens (as set), but"), "{message}");
+}
