@@ -122,7 +122,7 @@ fn a_turn_runs_ahead_only_while_no_other_call_waits() {
         assert_eq!(turn(true, conversation), 1, "one row ahead");
         assert_eq!(turn(false, conversation), 0, "it was caught up with");
         drop(call);
-        assert!(reader.join().unwrap().1.finish.is_err());
+        assert!(reader.join().unwrap().outcome.finish.is_err());
     });
 }
 
