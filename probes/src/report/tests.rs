@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::cache::{CacheUse, Change, Recomputed};
 use crate::category::Category;
 use crate::phase::Phase;
 use crate::sample::{call, id, run, span};
@@ -213,6 +214,19 @@ fn verdicts_name_what_would_pay() {
     let verdict = verdict_of(&http[1..], false);
     assert!(verdict.starts_with("Something unknown took 70 % of "), "{verdict}");
     assert!(verdict.contains("`dwell run`"), "{verdict}");
+}
+
+#[test]
+fn a_verdict_on_prompts_says_what_was_read_before() {
+    let (run, mut calls, spans) = story();
+    let part = |ns| Recomputed { change: Change::SystemPrompt, tokens: 8, ns };
+    calls[0].cache = Some(CacheUse { recomputed: vec![part(60)], ..CacheUse::default() });
+    let verdict = report(&run, &calls, &spans, 0).verdict;
+    assert!(verdict.contains("so that shorter ones"), "{verdict}");
+    calls[0].cache =
+        Some(CacheUse { recomputed: vec![part(60), part(140)], ..CacheUse::default() });
+    let verdict = report(&run, &calls, &spans, 0).verdict;
+    assert!(verdict.contains("0.20 us of it for text that had been read before"), "{verdict}");
 }
 
 #[test]

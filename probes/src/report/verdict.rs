@@ -146,15 +146,24 @@ fn generation(report: &RunReport) -> String {
         let ns = phases.iter().filter_map(|phase| report.phases.get(phase));
         ns.fold(0, |sum, ns| sum.saturating_add(*ns))
     };
-    let prompt = sum(&[Phase::Template, Phase::Tokenize, Phase::CacheLookup, Phase::Prefill]);
-    let answer = sum(&[Phase::Decode, Phase::Verify, Phase::Detokenize]);
-    if prompt > answer {
-        let prompt = duration(prompt);
+    let prompt_ns = sum(&[Phase::Template, Phase::Tokenize, Phase::CacheLookup, Phase::Prefill]);
+    let answer_ns = sum(&[Phase::Decode, Phase::Verify, Phase::Detokenize]);
+    if prompt_ns > answer_ns {
+        let caches = report.calls.iter().filter_map(|call| call.cache.as_ref());
+        let again = caches.fold(0_u64, |sum, cache| sum.saturating_add(cache.recomputed_ns()));
+        let prompt = duration(prompt_ns);
+        if again > prompt_ns / 4 {
+            return format!(
+                "reading prompts alone took {prompt}, {} of it for text that had been read before, so that prompts that keep their beginning would pay",
+                duration(again)
+            );
+        }
         format!(
             "reading prompts alone took {prompt}, so that shorter ones, or ones that keep their beginning, would pay"
         )
-    } else if answer > 0 {
-        format!("shorter answers would pay, a tenth fewer tokens about {}", duration(answer / 10))
+    } else if answer_ns > 0 {
+        let tenth = duration(answer_ns / 10);
+        format!("shorter answers would pay, a tenth fewer tokens about {tenth}")
     } else {
         "shorter prompts and answers would pay".to_owned()
     }
