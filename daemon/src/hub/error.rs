@@ -155,6 +155,7 @@ pub enum HubError {
     },
 }
 
+#[cfg(feature = "engine")]
 impl HubError {
     /// For `map_err`: the error of the system at `path`.
     pub(super) fn disk(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
