@@ -45,15 +45,14 @@ impl Transfer {
         };
         self.note(&format!("fetching {name}: {}, {}{kept}", count(files, "file"), size(all)));
         if self.bars {
-            let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
+            // Of what is missing, so that its speed is that of the network.
+            let missing = all.saturating_sub(there);
+            let bar = ProgressBar::with_draw_target(Some(missing), ProgressDrawTarget::stderr());
             let style =
                 "{wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
             if let Ok(style) = ProgressStyle::with_template(style) {
                 bar.set_style(style);
             }
-            bar.set_position(there);
-            // The speed is that of what is fetched, not of what was there.
-            bar.reset_eta();
             self.with_bar(|slot| *slot = Some(bar));
         }
     }
@@ -77,8 +76,7 @@ impl Transfer {
         // Whatever is reported, there is never less than nothing.
         let less = |there: u64| Some(there.saturating_sub(bytes));
         let _before = self.there.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        let there = self.there.load(Ordering::Relaxed);
-        self.with_bar(|bar| bar.as_ref().into_iter().for_each(|bar| bar.set_position(there)));
+        self.with_bar(|bar| bar.as_ref().into_iter().for_each(|bar| bar.inc_length(bytes)));
     }
 
     /// A file is whole.

@@ -91,7 +91,8 @@ impl Shape {
         })
     }
 
-    /// Numbers that the KV cache keeps for a token: keys and values of every layer.
+    /// Numbers that the KV cache keeps for a token: keys and values of every layer, `2 * layers * kv_heads * head_dim`. Layers
+    /// that look back over a window only are counted like the others, so for these it is the most.
     pub fn kv_numbers_per_token(&self) -> u64 {
         2 * u64::from(self.kv_layers)
             * u64::from(self.kv_heads).saturating_mul(u64::from(self.head_dim))
