@@ -52,13 +52,17 @@ impl Answer {
         self.take(data.as_bytes(), "delta")
     }
 
-    /// The message to append to the conversation.
+    /// The message to append to the conversation. It keeps the reasoning: within a turn, templates give a model its thoughts
+    /// back.
     pub fn message(&self) -> Value {
         let mut message = Map::new();
         message.insert("role".to_owned(), "assistant".into());
         let says_nothing = self.content.is_empty() && !self.tool_calls.is_empty();
         let content = if says_nothing { Value::Null } else { self.content.as_str().into() };
         message.insert("content".to_owned(), content);
+        if !self.reasoning.is_empty() {
+            message.insert("reasoning_content".to_owned(), self.reasoning.as_str().into());
+        }
         if !self.tool_calls.is_empty() {
             message.insert("tool_calls".to_owned(), json!(self.tool_calls));
         }
@@ -98,10 +102,10 @@ impl Answer {
         }
         let Some(part) = choice.get(part) else { return };
         append(&mut self.content, part.get("content"));
-        append(
-            &mut self.reasoning,
-            part.get("reasoning_content").or_else(|| part.get("reasoning")),
-        );
+        let names = ["reasoning_content", "reasoning"];
+        let reasoning =
+            names.iter().filter_map(|name| part.get(*name)).find(|text| !text.is_null());
+        append(&mut self.reasoning, reasoning);
         let calls = part.get("tool_calls").and_then(Value::as_array);
         for (position, call) in calls.into_iter().flatten().enumerate() {
             let index = call.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
@@ -201,6 +205,20 @@ mod tests {
         assert_eq!(answer.tool_calls[1].name, "g");
         assert_eq!(answer.usage.map(|usage| usage.prompt_tokens), Some(3));
         assert!(answer.timings.is_some() && answer.metrics.is_none() && answer.done);
+    }
+
+    #[test]
+    fn reasoning_is_read_under_either_name_and_kept() {
+        let mut answer = Answer::default();
+        for delta in [
+            r#"{"reasoning_content": null, "reasoning": "h"}"#,
+            r#"{"reasoning_content": "m"}"#,
+            r#"{"content": "yes"}"#,
+        ] {
+            answer.push(&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)).unwrap();
+        }
+        let message = json!({"role": "assistant", "content": "yes", "reasoning_content": "hm"});
+        assert_eq!(answer.message(), message);
     }
 
     #[test]
