@@ -1,5 +1,5 @@
 //! A model from the hub into the cache: which files, how many bytes are missing, all of them at once, and then the links
-//! that make a snapshot of them. How one file is fetched is [`super::blob`]'s business.
+//! that make a snapshot of them. How one file is fetched is `blob`'s business.
 
 use std::fs;
 use std::path::{Path, PathBuf};
