@@ -203,12 +203,13 @@ impl Call {
         ahead: bool,
     ) -> Result<Option<Finish>> {
         let start = Stamp::now();
-        let (coming, pipelined) = match self.progress.coming.take() {
-            Some(coming) => (coming, true),
-            None => {
-                let last = conversation.tokens().last().copied();
-                (self.step(conversation, &ids(last.as_slice()), &[])?, false)
-            }
+        let ahead_of_time = self.progress.coming.take();
+        let pipelined = ahead_of_time.is_some();
+        let coming = if let Some(coming) = ahead_of_time {
+            coming
+        } else {
+            let last = conversation.tokens().last().copied();
+            self.step(conversation, &ids(last.as_slice()), &[])?
         };
         if ahead && self.produced + 1 < self.max_tokens {
             let token = std::slice::from_ref(&coming.token);

@@ -101,7 +101,6 @@ fn floats(array: &Array) -> Result<Vec<f32>> {
     Ok(array.try_as_slice::<f32>().map_err(unreadable)?.to_vec())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn unreadable(error: impl std::fmt::Display) -> EngineError {
     EngineError::Mlx(error.to_string())
 }

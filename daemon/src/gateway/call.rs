@@ -65,7 +65,7 @@ impl Call {
             Ok(Finish::Stop) => self.close(FinishReason::Stop, outcome, &mut said, submitted),
             Ok(Finish::Length) => self.close(FinishReason::Length, outcome, &mut said, submitted),
             Ok(Finish::ToolCalls) => {
-                self.close(FinishReason::ToolCalls, outcome, &mut said, submitted)
+                self.close(FinishReason::ToolCalls, outcome, &mut said, submitted);
             }
             // We did not ask for it, so the engine is being stopped.
             Ok(Finish::Cancelled) => self.fail(&Error::ShuttingDown, outcome, &said),
