@@ -165,7 +165,15 @@ fn the_lookup_says_what_it_found_and_the_model_what_it_ran_again() {
 
 #[test]
 fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
-    let mut speculation = Speculation::default();
+    let mut speculation = Speculation {
+        plain_tokens: 4,
+        predicted_speedup: Some(1.5),
+        measured_speedup: Some(1.4),
+        measured_speedup_error: Some(0.1),
+        against_best: Some(0.9),
+        switched_off: true,
+        ..Speculation::default()
+    };
     speculation.count(DraftSource::Model, 3, 2);
     let mut failed = call(2, 1000, 2000);
     failed.first_token = Some(Stamp(1500));
