@@ -179,8 +179,10 @@ def _tool_question(rng: Random, code: list, plain: list):
         g = rng.choice(plain)
         values = [tools.generic_value(rng, g.kind, i > 0) for i, _ in enumerate(g.tool.params)]
         ask, names = rng.choice(g.asks), dict(zip("xy", values))
-        text = ask.format(**names)
         label = g.label.format(**names)
+        if isinstance(values[0], str) and values[0].isalpha() and values[0].islower() and rng.random() < 0.3:
+            names["x"] = rng.choice(("a ", "the ", "the ", "an " if values[0][0] in "aeiou" else "a ")) + values[0]
+        text = ask.format(**names)
         if ask.endswith("?"):
             text = rng.choice(("", "", "", "", "Please tell me: ", "Hi, ")) + text if text[0].isupper() else text
         else:
@@ -214,6 +216,11 @@ def _double_question(rng: Random, code: list, plain: list):
     return text, [first[1:], second[1:]]
 
 
+def _calls(wanted: list, compact: bool = False) -> str:
+    """The calls of one answer, a block each."""
+    return "\n".join(call_text(tool.name, args, compact) for tool, args, _ in wanted)
+
+
 def _add_tool_exchange(rng: Random, dialogue: Dialogue, code: list, plain: list) -> bool:
     if rng.random() < 0.11:
         double = _double_question(rng, code, plain)
@@ -226,8 +233,7 @@ def _add_tool_exchange(rng: Random, dialogue: Dialogue, code: list, plain: list)
             return False
         text, wanted = single[0], [single[1:]]
     compact = rng.random() < 0.06
-    calls = "\n".join(call_text(tool.name, args, compact) for tool, args, _ in wanted)
-    dialogue.turns += [Turn("user", text), Turn("assistant", calls, not compact)]
+    dialogue.turns += [Turn("user", text), Turn("assistant", _calls(wanted, compact), not compact)]
     if not compact and rng.random() < 0.35:
         return False
     reports = []
@@ -273,6 +279,9 @@ def _core(rng: Random) -> Dialogue:
     elif rng.random() < 0.05:
         _, user, reply = tasks.talk(rng)
         out.turns += [Turn("user", user), Turn("assistant", reply, True)]
+    elif rng.random() < 0.08:
+        text, wanted = _double_question(rng, code, [])
+        out.turns += [Turn("user", text), Turn("assistant", _calls(wanted), True)]
     else:
         text, tool, args, label = _tool_question(rng, code, [])
         out.turns += [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)]
@@ -288,6 +297,9 @@ def _drill(rng: Random) -> Dialogue:
         plain = [tools.generic(rng) for _ in range(rng.choice((2, 2, 3)))]
         if len({g.tool.name for g in plain}) < len(plain):
             return _drill(rng)
+        if rng.random() < 0.2:
+            text, wanted = _double_question(rng, [], plain)
+            return Dialogue(_system(rng, True), [g.tool for g in plain], [Turn("user", text), Turn("assistant", _calls(wanted), True)])
         text, tool, args, _ = _tool_question(rng, [], plain)
         return Dialogue(_system(rng, True), [g.tool for g in plain], [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)])
     code = [tools.code_tool(rng, f, 1.0) for f in tools.STANDARD]

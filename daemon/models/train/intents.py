@@ -10,7 +10,7 @@ from names import directory, identifier, part, path, phrase, symbol_like, camel,
 
 WHERE = ("", "", "", " in the codebase", " in the code base", " in this codebase", " in the repo", " in this repository", " in our code", " in the project",
          " in this project", " in our project", " across the codebase", " across the repo", " in the source", " in the source tree", " in the code",
-         " anywhere in the code", " here", " throughout the project", " in my code", " in this code")
+         " anywhere in the code", " across the codebase", " across this repository", " across all files", " across the whole project", " throughout the repo", " here", " throughout the project", " in my code", " in this code")
 LEAD = ("", "", "", "", "", "", "", "Please ", "Can you ", "Could you ", "Could you please ", "Can you please ", "I want you to ", "I need you to ",
         "Would you ", "Hey, ", "Hi, can you ", "Now ", "Next, ", "Go and ", "Help me ", "First, ", "Quickly ", "I'd like you to ", "Let's ", "OK, ")
 TAIL = ("", "", "", "", "", "", "", "", "", " please", " for me", ", please", " now", ", thanks", " if you can")
@@ -128,7 +128,9 @@ def symbol(rng: Random) -> tuple[str, str]:
                        "What does {q} do?", "What does the {q} {k} do?", "How does {q} work?", "How does our {q} {k} work?", "What does {q} look like?", "Where does {q} live?",
                        "In which file is {q} defined?", "Which file defines {q}?", "I want to see the {q} {k}", "I need to see {q}", "Let me see the {q} {k}", "Take me to {q}", "What is in {q}?",
                        "What does {q} return?", "Explain what {q} does", "Explain the {q} {k}{w}", "What arguments does {q} take?", "I'd like to see the implementation of {q}", "Where can I find the {q} {k}?",
-                       "Where is the {q} {k}{w}?", "Where is the {k} {q}?", "Which module has the {q} {k}?", "I want to read the {q} {k}", "What's the implementation of {q}?", "How did we implement {q}?"))
+                       "Where is the {q} {k}{w}?", "Where is the {k} {q}?", "Which module has the {q} {k}?", "I want to read the {q} {k}", "What's the implementation of {q}?", "How did we implement {q}?",
+                       "Show me how {q} is implemented{w}", "Show me how {q} works", "Show me what {q} does", "Tell me how {q} is implemented", "Show me how {q} is defined", "Let me see how {q} works", "Can you show me how {q} is implemented?", "Tell me what {q} does",
+                       "What does {q} do?", "what does {q} do", "Show me where {q} is defined{w}", "See how {q} is built"))
     if simple and "{k}" not in form:
         form = rng.choice(("Where is {q} defined{w}?", "Where is the {q} {k}{w}?", "In which file is {q} defined?", "Where is the {k} {q} defined?"))
     return finish(rng, form.format(q=q, k=k, w=place)), n

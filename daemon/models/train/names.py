@@ -69,8 +69,10 @@ Reader Writer Encoder Decoder Filter Router Resolver Reducer Widget Button Dialo
 VERBS = """
 get set find load save read write parse format build make create delete update send fetch check validate compute render
 run start stop open close init reset handle process convert encode decode merge split filter sort apply register resolve
-is has on to calc count list add remove push pop flush sync retry normalize sanitize extract collect dispatch
+is has on to use calc count list add remove push pop flush sync retry normalize sanitize extract collect dispatch
 """.split()
+
+LINKS = "with and or from to by for of in if as on at not all per into is no via then than until without".split()
 
 EXTENSIONS = "py py py rs rs js ts tsx go java rb c h cpp md toml yaml yml json txt html css sql sh cfg ini lock proto xyz".split()
 DIRS = "src app lib core api tests docs web server client backend frontend pkg internal cmd tools scripts config data models views services common accounts billing".split()
@@ -126,7 +128,10 @@ def camel(rng: Random) -> str:
 
 def lower_camel(rng: Random) -> str:
     """A function name such as `loadUser`."""
-    return rng.choice((rng.choice(VERBS), part(rng))) + "".join(_cap(part(rng)) for _ in range(rng.choice((1, 1, 2))))
+    parts = [_cap(part(rng)) for _ in range(rng.choice((1, 1, 2)))]
+    if rng.random() < 0.1:
+        parts[-1:] = [_cap(rng.choice(LINKS)), parts[-1]]
+    return rng.choice((rng.choice(VERBS), part(rng))) + "".join(parts)
 
 
 def snake(rng: Random) -> str:
@@ -134,6 +139,8 @@ def snake(rng: Random) -> str:
     parts = [part(rng) for _ in range(rng.choice((2, 2, 2, 3, 3, 4)))]
     if rng.random() < 0.5:
         parts[0] = rng.choice(VERBS)
+    if rng.random() < 0.18:
+        parts.insert(rng.randint(1, len(parts) - 1), rng.choice(LINKS))
     name = "_".join(parts)
     x = rng.random()
     if x < 0.06:
@@ -213,8 +220,9 @@ def phrase(rng: Random) -> str:
         return part(rng) + " " + part(rng) + " " + noun
     if x < 0.84:
         return rng.choice(("unused", "slow", "async", "deprecated", "missing", "broken", "hard-coded", "public", "nested")) + " " + noun
-    if x < 0.88:
-        return noun + rng.choice((" that return ", " with ", " without ", " for ")) + part(rng)
+    if x < 0.89:
+        kind = rng.choice((noun, noun, rng.choice(TECH) + " " + noun))
+        return kind + rng.choice((" that return ", " with ", " without ", " for ", " about ", " about ", " on ", " from ", " of ", " that use ")) + rng.choice((part(rng), part(rng), part(rng) + "s", pseudo(rng) + "s"))
     if x < 0.92:
         return rng.choice((camel(rng), constant(rng))) + " " + noun
     return noun

@@ -81,12 +81,21 @@ fn check(told: &Told, tool: &str, argument: &str) {
 
 #[test]
 fn an_agent_that_reports_its_spans_gets_a_true_account() {
-    // This tool takes 300 ms, the other one nothing.
-    let told = run_agent(&["Find all uses of InvoiceParser", "--traced"]);
-    check(&told, "search_code", "InvoiceParser");
-    let (tool, truth) = (told.category("account", "tool"), tool_time(&told));
-    assert!(tool.abs_diff(truth) <= TOLERANCE_NS, "tool time {tool}, the tools saw {truth}");
-    assert_eq!(told.category("inferred", "tool"), 0, "measured by the agent");
+    // A busy machine may hold the agent up between its span's bounds and the tool's own: of a few runs one is undisturbed.
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        // This tool takes 300 ms, the other one nothing.
+        let told = run_agent(&["Find all uses of InvoiceParser", "--traced"]);
+        check(&told, "search_code", "InvoiceParser");
+        assert_eq!(told.category("inferred", "tool"), 0, "measured by the agent");
+        let (tool, truth) = (told.category("account", "tool"), tool_time(&told));
+        assert!(tool >= truth, "the agent's span holds the tool: {tool}, the tool saw {truth}");
+        if tool - truth <= TOLERANCE_NS {
+            return;
+        }
+        seen.push((tool, truth));
+    }
+    panic!("the account's tool time and what the tool saw, in nanoseconds: {seen:?}");
 }
 
 #[test]
