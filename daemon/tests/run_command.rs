@@ -138,7 +138,12 @@ fn a_daemon_that_dies_costs_the_account_and_nothing_else() {
     let (_, rest) = line.split_once("OPENAI_BASE_URL=").unwrap();
     let (url, _) = rest.split_once("/v1").unwrap();
 
-    let script = format!("kill -9 {}; exit 3", serve.id());
+    // What is recorded reaches the disk within a moment, and not before.
+    let script = format!(
+        "until {} where --json >/dev/null 2>&1; do sleep 0.02; done; kill -9 {}; exit 3",
+        env!("CARGO_BIN_EXE_dwell"),
+        serve.id()
+    );
     let arguments = ["run", "--daemon", url, "--", "sh", "-c", &script];
     let output = dwell(folder.path(), &arguments).output().unwrap();
     serve.wait().unwrap();
