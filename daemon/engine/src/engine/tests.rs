@@ -94,8 +94,9 @@ fn a_setting_or_the_memory_bounds_the_context() {
     assert_eq!(engine.models()[0].context_tokens, 255);
     let message = refusal(&engine, request(&"a".repeat(300)));
     assert!(message.contains("300 tokens") && message.contains("255 (what 0.1 MiB"), "{message}");
-    // All that is admitted fits.
-    let asked = Request { max_tokens: Some(300), ..request(&"a".repeat(200)) };
+    // All that is admitted fits. The draft model is insisted on: a lookup would do without its keys and values.
+    let asked =
+        Request { max_tokens: Some(300), draft_tokens: Some(2), ..request(&"a".repeat(200)) };
     let mut call = engine.submit(asked, Timeline::new()).unwrap();
     let outcome = loop {
         if let Event::Done(outcome) = call.events.blocking_recv().unwrap() {
