@@ -79,9 +79,9 @@ impl Model {
             Head::OwnIfPresent => !checkpoint.weights.has(&format!("{}.weight", config.head_path)),
         };
         let head = if tied {
-            embedding.clone()
+            Linear::sharing(embedding.clone(), None)?
         } else {
-            loader.matrix(config.head_path, vocab, hidden)?
+            Linear::new(storage.device, loader.matrix(config.head_path, vocab, hidden)?, None)?
         };
         let blocks = config.layers.iter().enumerate();
         let model = Self {
@@ -92,7 +92,7 @@ impl Model {
                 .collect::<Result<_>>()?,
             norm: RmsNorm::new(storage.device, hidden, config.eps)?,
             last_norm: norm::weight(loader, &config, &format!("{body}.norm"), hidden)?,
-            head: Linear::new(head, None)?,
+            head,
             logits_factor: unless_one(config.factors.logits),
             positions: Positions::new(&config, storage.device)?,
             vocab,

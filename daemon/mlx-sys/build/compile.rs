@@ -98,7 +98,10 @@ pub(crate) fn blas_shim(compiler: &Compiler, folders: &Folders) -> Result<()> {
     compiler
         .c
         .clone()
-        .file(folders.package.join("shim/blas.c"))
+        .files(["blas.c", "rows.c"].map(|file| folders.package.join("shim").join(file)))
+        // Its loops are what every token waits for.
+        .opt_level(3)
+        .flag("-Wno-psabi")
         .try_compile("mlxblas")
         .map_err(|error| Problem::new(format!("the BLAS shim did not compile: {error}")))
 }

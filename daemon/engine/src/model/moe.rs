@@ -49,11 +49,19 @@ impl Mixture {
         Ok(Self {
             norm: norm::weight(loader, config, before, hidden)?,
             router: Linear::new(
+                loader.storage.device,
                 loader.matrix(&format!("{at}.gate"), experts.count, hidden)?,
                 None,
             )?,
-            gate_up: gate_up.into_iter().map(|m| Linear::new(m, None)).collect::<Result<_>>()?,
-            down: Linear::new(matrix("down_proj", hidden, experts.inner)?, None)?,
+            gate_up: gate_up
+                .into_iter()
+                .map(|m| Linear::new(loader.storage.device, m, None))
+                .collect::<Result<_>>()?,
+            down: Linear::new(
+                loader.storage.device,
+                matrix("down_proj", hidden, experts.inner)?,
+                None,
+            )?,
             chosen: experts.chosen,
             normalised: experts.normalised,
             activation: config.mlp.activation,

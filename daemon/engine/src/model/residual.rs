@@ -39,7 +39,7 @@ impl Residual {
             factor = None;
         }
         let norm = behind.map(|behind| norm::weight(loader, config, behind, *rows)).transpose()?;
-        Ok(Self { linear: Linear::new(matrix, bias)?, norm, factor })
+        Ok(Self { linear: Linear::new(loader.storage.device, matrix, bias)?, norm, factor })
     }
 
     /// `residual` plus the product with `x`.

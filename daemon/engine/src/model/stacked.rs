@@ -51,7 +51,9 @@ impl Stacked {
             }
         }
         let mut biases = biases.into_iter();
-        let linears = matrices.into_iter().map(|matrix| Linear::new(matrix, biases.next()));
+        let linears = matrices
+            .into_iter()
+            .map(|matrix| Linear::new(loader.storage.device, matrix, biases.next()));
         Ok(Self { norm: (!fold).then_some(norm), linears: linears.collect::<Result<_>>()? })
     }
 

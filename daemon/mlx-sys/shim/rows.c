@@ -1,0 +1,332 @@
+/* Products of a few rows with a matrix: what one token, or the tokens of one round of speculation, need. A general BLAS
+ * packs the matrix before it multiplies, which pays for many rows and costs several times the product for few. Here every
+ * number of the matrix is read once, as it lies. Larger matrices are shared with the other cores, in pieces that are
+ * taken one by one, so that a core that is busy elsewhere holds up one piece at most.
+ *
+ * What is not here: products of many rows, other types, other processors than those below. `blas.c` asks the BLAS then. */
+
+#include "rows.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Beyond so many rows a BLAS that packs is faster. */
+enum { MOST_ROWS = 16 };
+/* Numbers of the matrix from which a second core pays, and those of one piece. */
+enum { WORTH_SHARING = 1 << 19, PIECE = 1 << 17 };
+/* Rounds of waiting before a core goes to sleep: some tens of microseconds. */
+enum { SPINS = 4000 };
+
+/* Rows `a` times the matrix `b`, for the columns from `first` to `last` of the result `c`. */
+typedef struct {
+  const float* a;
+  const float* b;
+  float* c;
+  int m, k, lda, ldb, ldc;
+  float alpha, beta;
+} Product;
+typedef void (*Kernel)(const Product*, int first, int last);
+
+static inline __attribute__((always_inline)) void put(const Product* p, int row, int column, float sum) {
+  float* c = p->c + (size_t)row * p->ldc + column;
+  *c = p->beta == 0 ? p->alpha * sum : p->alpha * sum + p->beta * *c;
+}
+
+#define INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+/* The kernels for vectors of WIDTH numbers on a processor with so many REGISTERS, for MOST rows at a time. `_rows`: the matrix
+ * lies by rows of `b`, one for each column of the result. `_columns`: it lies the other way. */
+#define KERNELS(NAME, TARGET, WIDTH, REGISTERS, MOST, HALVES)                                                                  \
+  typedef float NAME##_v __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));                                       \
+  /* The sums of the numbers of four vectors. */                                                                               \
+  TARGET static INLINE void NAME##_sums(const NAME##_v* v, int count, float* sums) {                                           \
+    for (int j = 0; j < count; j++) {                                                                                          \
+      NAME##_v x = v[j];                                                                                                       \
+      HALVES(x);                                                                                                               \
+      sums[j] = x[0];                                                                                                          \
+    }                                                                                                                          \
+  }                                                                                                                            \
+  TARGET static INLINE void NAME##_rows_of(const Product* p, int m, int row, int column, int count) {                          \
+    NAME##_v sums[MOST][4];                                                                                                    \
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < count; j++) sums[i][j] = (NAME##_v){0};                      \
+    const float* a = p->a + (size_t)row * p->lda;                                                                              \
+    const float* b = p->b + (size_t)column * p->ldb;                                                                           \
+    int full = p->k / WIDTH * WIDTH;                                                                                           \
+    for (int at = 0; at < full; at += WIDTH) {                                                                                 \
+      NAME##_v x[MOST];                                                                                                        \
+      UNROLL for (int i = 0; i < m; i++) x[i] = *(const NAME##_v*)(a + (size_t)i * p->lda + at);                               \
+      UNROLL for (int j = 0; j < count; j++) {                                                                                 \
+        NAME##_v y = *(const NAME##_v*)(b + (size_t)j * p->ldb + at);                                                          \
+        if (m > 1) HOLD(y);                                                                                                    \
+        UNROLL for (int i = 0; i < m; i++) sums[i][j] += x[i] * y;                                                             \
+      }                                                                                                                        \
+    }                                                                                                                          \
+    UNROLL for (int i = 0; i < m; i++) {                                                                                       \
+      float sum[4];                                                                                                            \
+      NAME##_sums(sums[i], count, sum);                                                                                        \
+      UNROLL for (int j = 0; j < count; j++) {                                                                                 \
+        for (int at = full; at < p->k; at++) sum[j] += a[(size_t)i * p->lda + at] * b[(size_t)j * p->ldb + at];                \
+        put(p, row + i, column + j, sum[j]);                                                                                   \
+      }                                                                                                                        \
+    }                                                                                                                          \
+  }                                                                                                                            \
+  TARGET static void NAME##_rows(const Product* p, int first, int last) {                                                      \
+    int parts = (p->m + MOST - 1) / MOST;                                                                                      \
+    for (int column = first; column < last; column += 4) {                                                                     \
+      if (last - column < 4) {                                                                                                 \
+        for (int row = 0; row < p->m; row++)                                                                                   \
+          for (int left = column; left < last; left++) NAME##_rows_of(p, 1, row, left, 1);                                     \
+        break;                                                                                                                 \
+      }                                                                                                                        \
+      for (int part = 0, row = 0, m; part < parts; part++, row += m) {                                                         \
+        m = (p->m - row) / (parts - part);                                                                                     \
+        switch (m) {                                                                                                           \
+          case 1: NAME##_rows_of(p, 1, row, column, 4); break;                                                                 \
+          case 2: NAME##_rows_of(p, 2, row, column, 4); break;                                                                 \
+          case 3: NAME##_rows_of(p, 3, row, column, 4); break;                                                                 \
+          case 4: NAME##_rows_of(p, MOST < 4 ? MOST : 4, row, column, 4); break;                                               \
+          default: NAME##_rows_of(p, MOST, row, column, 4);                                                                    \
+        }                                                                                                                      \
+      }                                                                                                                        \
+    }                                                                                                                          \
+  }                                                                                                                            \
+  /* `wide` vectors of the result for `m` rows. */                                                                             \
+  TARGET static INLINE void NAME##_columns_of(const Product* p, int m, int wide, int row, int column) {                        \
+    NAME##_v sums[MOST][REGISTERS];                                                                                            \
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < wide; j++) sums[i][j] = (NAME##_v){0};                       \
+    const float* a = p->a + (size_t)row * p->lda;                                                                              \
+    const float* b = p->b + column;                                                                                            \
+    for (int at = 0; at < p->k; at++, b += p->ldb) {                                                                           \
+      float x[MOST];                                                                                                           \
+      UNROLL for (int i = 0; i < m; i++) x[i] = a[(size_t)i * p->lda + at];                                                    \
+      UNROLL for (int j = 0; j < wide; j++) {                                                                                  \
+        NAME##_v y = *(const NAME##_v*)(b + j * WIDTH);                                                                        \
+        if (m > 1) HOLD(y);                                                                                                    \
+        UNROLL for (int i = 0; i < m; i++) sums[i][j] += x[i] * y;                                                             \
+      }                                                                                                                        \
+    }                                                                                                                          \
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < wide; j++) {                                                 \
+      NAME##_v* c = (NAME##_v*)(p->c + (size_t)(row + i) * p->ldc + column + j * WIDTH);                                       \
+      *c = p->beta == 0 ? p->alpha * sums[i][j] : p->alpha * sums[i][j] + p->beta * *c;                                        \
+    }                                                                                                                          \
+  }                                                                                                                            \
+  /* All rows, for as many columns as are left in steps of `wide` vectors for up to MOST rows at a time. */                    \
+  TARGET static INLINE int NAME##_columns_by(const Product* p, int parts, int wide, int column, int last) {                    \
+    for (; column + wide * WIDTH <= last; column += wide * WIDTH) {                                                            \
+      for (int part = 0, row = 0, m; part < parts; part++, row += m) {                                                         \
+        m = (p->m - row) / (parts - part);                                                                                     \
+        switch (m) {                                                                                                           \
+          case 1: NAME##_columns_of(p, 1, wide, row, column); break;                                                           \
+          case 2: NAME##_columns_of(p, 2, wide, row, column); break;                                                           \
+          case 3: NAME##_columns_of(p, 3, wide, row, column); break;                                                           \
+          case 4: NAME##_columns_of(p, MOST < 4 ? MOST : 4, wide, row, column); break;                                         \
+          default: NAME##_columns_of(p, MOST, wide, row, column);                                                              \
+        }                                                                                                                      \
+      }                                                                                                                        \
+    }                                                                                                                          \
+    return column;                                                                                                             \
+  }                                                                                                                            \
+  TARGET static void NAME##_columns(const Product* p, int first, int last) {                                                   \
+    int parts = (p->m + MOST - 1) / MOST, column = first;                                                                      \
+    /* As many sums as there are registers for: the wider, the longer the stretches that are read. */                          \
+    if (p->m == 1)                                                                                                             \
+      for (; column + REGISTERS / 2 * WIDTH <= last; column += REGISTERS / 2 * WIDTH)                                          \
+        NAME##_columns_of(p, 1, REGISTERS / 2, 0, column);                                                                     \
+    if (p->m == 2)                                                                                                             \
+      for (; column + REGISTERS / 4 * WIDTH <= last; column += REGISTERS / 4 * WIDTH)                                          \
+        NAME##_columns_of(p, 2, REGISTERS / 4, 0, column);                                                                     \
+    column = NAME##_columns_by(p, parts, 4, column, last);                                                                     \
+    column = NAME##_columns_by(p, parts, 1, column, last);                                                                     \
+    for (; column < last; column++)                                                                                            \
+      for (int row = 0; row < p->m; row++) {                                                                                   \
+        float sum = 0;                                                                                                         \
+        for (int at = 0; at < p->k; at++) sum += p->a[(size_t)row * p->lda + at] * p->b[(size_t)at * p->ldb + column];         \
+        put(p, row, column, sum);                                                                                              \
+      }                                                                                                                        \
+  }
+
+/* Adds the halves of a vector, then the quarters, until every number is the sum of all. */
+#if defined(__clang__)
+#define FOLD(x, y, ...) x += __builtin_shufflevector(x, x, __VA_ARGS__)
+#else
+#define FOLD(x, y, ...) x += __builtin_shuffle(x, (y){__VA_ARGS__})
+#endif
+
+#if defined(__x86_64__)
+/* Read once, not again for every row. */
+#define HOLD(x) __asm__("" : "+v"(x))
+#define AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define AVX2 __attribute__((target("avx2,fma")))
+typedef int lanes16 __attribute__((vector_size(64)));
+typedef int lanes8 __attribute__((vector_size(32)));
+#define HALVES16(x)                                                               \
+  FOLD(x, lanes16, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);         \
+  FOLD(x, lanes16, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);         \
+  FOLD(x, lanes16, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);         \
+  FOLD(x, lanes16, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#define HALVES8(x)                               \
+  FOLD(x, lanes8, 4, 5, 6, 7, 0, 1, 2, 3);       \
+  FOLD(x, lanes8, 2, 3, 0, 1, 6, 7, 4, 5);       \
+  FOLD(x, lanes8, 1, 0, 3, 2, 5, 4, 7, 6)
+KERNELS(wide, AVX512, 16, 32, 5, HALVES16)
+KERNELS(half, AVX2, 8, 16, 3, HALVES8)
+#else
+#define HOLD(x) __asm__("" : "+w"(x))
+typedef int lanes4 __attribute__((vector_size(16)));
+#define HALVES4(x)               \
+  FOLD(x, lanes4, 2, 3, 0, 1);   \
+  FOLD(x, lanes4, 1, 0, 3, 2)
+KERNELS(neon, , 4, 32, 5, HALVES4)
+#endif
+
+static Kernel by_rows, by_columns;
+static int most_threads = 1;
+int scipy_openblas_get_num_threads(void);
+
+__attribute__((constructor)) static void choose(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw")) {
+    by_rows = wide_rows, by_columns = wide_columns;
+  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    by_rows = half_rows, by_columns = half_columns;
+  }
+#else
+  by_rows = neon_rows, by_columns = neon_columns;
+#endif
+  /* What the user allows: OPENBLAS_NUM_THREADS, else the cores. */
+  most_threads = scipy_openblas_get_num_threads();
+}
+
+/* A product that several cores work on. `turn` holds the number of the product and that of the next piece: who takes a
+ * piece changes it, and fails to when the product is no longer the one that was looked at. */
+static struct {
+  Product product;
+  Kernel kernel;
+  int columns, piece;
+  _Atomic uint64_t turn;
+  _Atomic uint32_t pieces, done;
+  /* Changes with every product; helpers sleep on it. */
+  _Atomic uint32_t number;
+  _Atomic uint32_t sleeping;
+} shared;
+static pthread_mutex_t sharing = PTHREAD_MUTEX_INITIALIZER;
+
+static void pause_a_little(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  __asm__ __volatile__("yield");
+#endif
+}
+
+/* Takes pieces of the product `number` until none is left. */
+static void work(uint32_t number) {
+  for (;;) {
+    uint64_t turn = atomic_load_explicit(&shared.turn, memory_order_acquire);
+    uint32_t piece = (uint32_t)turn;
+    if ((uint32_t)(turn >> 32) != number || piece >= atomic_load(&shared.pieces)) return;
+    Product product = shared.product;
+    Kernel kernel = shared.kernel;
+    int first = (int)piece * shared.piece, columns = shared.columns, size = shared.piece;
+    if (!atomic_compare_exchange_strong(&shared.turn, &turn, turn + 1)) continue;
+    kernel(&product, first, columns - first < size ? columns : first + size);
+    atomic_fetch_add_explicit(&shared.done, 1, memory_order_release);
+  }
+}
+
+static void* help(void* nothing) {
+  uint32_t seen = 0;
+  for (;;) {
+    uint32_t number;
+    int spins = 0;
+    while ((number = atomic_load_explicit(&shared.number, memory_order_acquire)) == seen) {
+      if (++spins < SPINS) {
+        pause_a_little();
+        continue;
+      }
+      atomic_fetch_add(&shared.sleeping, 1);
+      syscall(SYS_futex, &shared.number, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+      atomic_fetch_sub(&shared.sleeping, 1);
+      spins = 0;
+    }
+    seen = number;
+    work(number);
+  }
+  return nothing;
+}
+
+/* The helpers, started when first wanted; how many there are besides the caller. */
+static int helpers(void) {
+  static int running = -1;
+  if (running < 0) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    for (running = 0; running < most_threads - 1; running++) {
+      pthread_t thread;
+      if (pthread_create(&thread, &attributes, help, NULL) != 0) break;
+    }
+    pthread_attr_destroy(&attributes);
+  }
+  return running;
+}
+
+static void share(const Product* product, Kernel kernel, int columns) {
+  int64_t numbers = (int64_t)columns * product->k;
+  /* Two products at once: the second has its core to itself. */
+  if (most_threads < 2 || numbers < WORTH_SHARING || pthread_mutex_trylock(&sharing) != 0) {
+    kernel(product, 0, columns);
+    return;
+  }
+  if (helpers() == 0) {
+    pthread_mutex_unlock(&sharing);
+    kernel(product, 0, columns);
+    return;
+  }
+  int piece = PIECE / (product->k > 0 ? product->k : 1);
+  /* Whole vectors, and whole lines of the cache, in each. */
+  piece = piece < 64 ? 64 : piece / 64 * 64;
+  uint32_t number = atomic_load(&shared.number) + 1;
+  shared.product = *product, shared.kernel = kernel, shared.columns = columns, shared.piece = piece;
+  uint32_t pieces = (uint32_t)((columns + piece - 1) / piece);
+  atomic_store(&shared.done, 0);
+  atomic_store(&shared.pieces, pieces);
+  atomic_store_explicit(&shared.turn, (uint64_t)number << 32, memory_order_release);
+  atomic_store_explicit(&shared.number, number, memory_order_release);
+  if (atomic_load(&shared.sleeping) > 0) syscall(SYS_futex, &shared.number, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+  work(number);
+  for (int spins = 0; atomic_load_explicit(&shared.done, memory_order_acquire) < pieces; spins++)
+    if (spins < SPINS) pause_a_little();
+    else syscall(SYS_sched_yield);
+  pthread_mutex_unlock(&sharing);
+}
+
+int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
+                    float beta, float* c, int ldc) {
+  if (m > MOST_ROWS || k <= 0 || by_rows == 0) return 0;
+  /* One column lies as one row does. */
+  if (!by_rows_of_b && n == 1 && ldb == 1) by_rows_of_b = 1, ldb = k;
+  Product product = {a, b, c, m, k, lda, ldb, ldc, alpha, beta};
+  share(&product, by_rows_of_b ? by_rows : by_columns, n);
+  return 1;
+}
+
+#else
+
+int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
+                    float beta, float* c, int ldc) {
+  return 0;
+}
+
+#endif
