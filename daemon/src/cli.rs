@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 #[cfg(feature = "engine")]
-use crate::commands::models;
-use crate::commands::{bench, demo, run, runs, serve, where_};
+use crate::commands::{bench, models};
+use crate::commands::{demo, run, runs, serve, where_};
 use crate::settings::StoreArgs;
 
 /// Where is the time going? A latency profiler for agents on language models.
@@ -39,6 +39,7 @@ pub enum Command {
     #[cfg(feature = "engine")]
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    #[cfg(feature = "engine")]
     /// Measure the engine: plain, speculative, and beside mlx_lm
     Bench(bench::BenchArgs),
 }

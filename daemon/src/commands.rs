@@ -1,6 +1,7 @@
 //! The commands: what each does with its arguments. Every command takes its arguments and where the store is, and returns
 //! the exit code; errors are told by `main`.
 
+#[cfg(feature = "engine")]
 pub mod bench;
 pub mod demo;
 #[cfg(feature = "engine")]

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use dwell::cli::{Cli, Command};
 #[cfg(feature = "engine")]
-use dwell::commands::models;
-use dwell::commands::{bench, demo, run, runs, serve, where_};
+use dwell::commands::{bench, models};
+use dwell::commands::{demo, run, runs, serve, where_};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             Command::Runs(args) => runs::runs(args, &cli.store),
             #[cfg(feature = "engine")]
             Command::Models(command) => models::models(command).await,
+            #[cfg(feature = "engine")]
             Command::Bench(args) => bench::bench(args, &cli.store).await,
         }
     });

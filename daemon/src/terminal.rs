@@ -2,7 +2,10 @@
 //! are shown is the commands' business.
 
 pub mod account;
+#[cfg(feature = "engine")]
 pub mod bench;
+#[cfg(feature = "engine")]
+pub mod bench_table;
 pub mod demo;
 mod format;
 #[cfg(feature = "engine")]

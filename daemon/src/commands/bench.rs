@@ -1,35 +1,49 @@
 //! `dwell bench`: how fast the engine is on this machine. Plain and speculative decoding side by side with `mlx_lm` on the
 //! same files and prompts, and what recording phases costs over HTTP. Everything takes turns in one process run, forwards and
-//! then backwards, so that a slow moment of the machine hits all sides.
+//! then backwards, so that a slow moment of the machine hits all sides. `dwell bench table` measures the engine against its
+//! targets, on models of its own.
 
+mod checkpoints;
 mod engine;
 mod http;
 mod machine;
 mod mlx_lm;
+mod pairs;
 mod prompts;
+mod random;
 mod result;
+mod table;
+mod turns;
+mod words;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dwell_engine::backend::ModelCard;
 use dwell_probes::host::{Host, ThisProcess};
 
+use self::checkpoints::Checkpoints;
 use self::engine::EngineSide;
-use self::mlx_lm::MlxLm;
+use self::mlx_lm::{MlxLm, PeerArgs};
 use self::prompts::Prompt;
 use self::result::{Case, Outcome, Sample, Side};
-use super::at_hand;
+use self::table::TableArgs;
+use self::turns::Effort;
+use super::models::at_hand;
 use crate::backend::load_backend;
-use crate::settings::{self, EngineArgs, EngineChoice, Settings, StoreArgs};
+use crate::settings::{EngineArgs, EngineChoice, Settings, StoreArgs};
 use crate::terminal::bench as screen_of;
 use crate::terminal::{Screen, tell};
 
 /// What `dwell bench` can be told.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The model: `builtin`, a folder with an MLX-format checkpoint, or a Hugging Face id
     #[arg(long, env = "DWELL_ENGINE", value_name = "MODEL", default_value = "builtin")]
     engine: String,
@@ -45,19 +59,25 @@ pub struct BenchArgs {
     /// The most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     max_tokens: u32,
-    /// A Python that has mlx_lm; without one only the engine is measured
-    #[arg(long, env = "DWELL_PYTHON", value_name = "PROGRAM")]
-    python: Option<PathBuf>,
-    /// Install mlx_lm from PyPI into the data folder first
-    #[arg(long)]
-    install_mlx_lm: bool,
+    #[command(flatten)]
+    peer: PeerArgs,
     /// Show the result as JSON
     #[arg(long)]
     json: bool,
 }
 
+/// What is measured other than a model of the user's.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Measure the engine against its targets: beside mlx_lm on the same files, and against itself
+    Table(TableArgs),
+}
+
 /// Measures, and shows what came of it.
 pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
+    if let Some(What::Table(args)) = &args.what {
+        return table::table(args, store).await;
+    }
     let settings = settings(args, store)?;
     at_hand(&settings).await?;
     let progress = |text: &str| tell(io::stderr(), &format!("{text}\n"));
@@ -66,14 +86,16 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
     let backend = tokio::task::spawn_blocking(move || load_backend(&loading)).await??;
     let backend = backend.context("there is nothing to measure without a model")?;
     let model = backend.models().first().context("the engine serves no model")?.clone();
+    let side = EngineSide::new(Arc::clone(&backend))?;
 
     let prompts = prompts::all()?;
     progress("tracing on against tracing off, over HTTP");
-    let tracing = http::tracing_costs(&backend, &settings, &prompts, args).await?;
+    let tracing =
+        http::tracing_costs(&backend, &settings, &prompts, (args.rounds, args.max_tokens)).await?;
     // Before Python comes into it: what a daemon with this model holds.
     let serving_bytes = ThisProcess.resident_bytes();
 
-    let mut peer = match mlx_lm::start(args, store, &settings) {
+    let mut peer = match peer(args, store, &settings) {
         Ok(peer) => Some(peer),
         Err(error) => {
             progress(&format!("not compared with mlx_lm: {error:#}"));
@@ -81,17 +103,14 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
         }
     };
     let cases = cases(&args.draft_tokens, &model, peer.is_some());
-    let side = EngineSide { backend: backend.as_ref(), model: &model.id };
-    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); cases.len()];
-    for round in 0..args.rounds {
-        progress(&format!("round {} of {}", round + 1, args.rounds));
-        for index in turn(cases.len(), round) {
-            let measured = tokio::task::block_in_place(|| {
-                measure(cases[index], &side, peer.as_mut(), (&prompts, round, args.max_tokens))
-            });
-            samples[index].push(measured.with_context(|| cases[index].name())?);
-        }
-    }
+    let effort = Effort { rounds: args.rounds, most: Duration::MAX };
+    let samples = tokio::task::block_in_place(|| {
+        effort.measure(cases.len(), |case, round| {
+            progress(&format!("round {} of {}: {}", round + 1, args.rounds, cases[case].name()));
+            let asked = (&*prompts, round, args.max_tokens);
+            measure(cases[case], &side, peer.as_mut(), asked).with_context(|| cases[case].name())
+        })
+    })?;
     let outcome = Outcome {
         machine: machine::describe(),
         model: model.id.clone(),
@@ -120,13 +139,9 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
     let engine = EngineArgs {
         engine: args.engine.clone(),
         draft: args.draft.clone(),
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
+        ..EngineArgs::default()
     };
-    let mut settings = Settings::new(settings::any_port(), store, &engine)?;
+    let mut settings = engine::settings(&engine, store)?;
     // Each case asks the same prompts again.
     settings.holds = false;
     anyhow::ensure!(
@@ -134,6 +149,12 @@ fn settings(args: &BenchArgs, store: &StoreArgs) -> Result<Settings> {
         "there is nothing to measure without a model"
     );
     Ok(settings)
+}
+
+fn peer(args: &BenchArgs, store: &StoreArgs, settings: &Settings) -> Result<MlxLm> {
+    let data_dir = store.data_dir()?;
+    let (target, draft) = mlx_lm::folders(&settings.engine, &Checkpoints::new(&data_dir))?;
+    MlxLm::start(&args.peer.python(&data_dir)?, &target, draft.as_deref())
 }
 
 /// What is compared: every draft length on every side, without those that the model cannot do.
@@ -150,16 +171,10 @@ fn cases(draft_tokens: &[u32], model: &ModelCard, with_peer: bool) -> Vec<Case> 
     sides.iter().flat_map(|&side| of(side)).collect()
 }
 
-/// The order of a round: forwards, then backwards (ABBA), so that a drift of the machine cancels out.
-fn turn(cases: usize, round: u32) -> Vec<usize> {
-    let forwards = 0..cases;
-    if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
-}
-
 /// All prompts once, in one case.
 fn measure(
     case: Case,
-    engine: &EngineSide<'_>,
+    engine: &EngineSide,
     peer: Option<&mut MlxLm>,
     (prompts, round, max_tokens): (&[Prompt], u32, u32),
 ) -> Result<Sample> {
@@ -169,7 +184,7 @@ fn measure(
         let prompt = prompt.marked(round);
         let answer = match (case.side, peer.as_deref_mut()) {
             (Side::MlxLm, Some(peer)) => peer.answer(&prompt, case.draft_tokens, max_tokens)?,
-            _ => engine.answer(&prompt, case.draft_tokens, max_tokens)?,
+            _ => engine.answer(&prompt, Some(case.draft_tokens), max_tokens)?,
         };
         sample.add(answer);
     }
@@ -182,12 +197,6 @@ mod tests {
 
     fn card(drafted: bool) -> ModelCard {
         ModelCard { id: "m".to_owned(), context_tokens: 512, drafted }
-    }
-
-    #[test]
-    fn sides_take_turns_forwards_and_backwards() {
-        assert_eq!(turn(3, 0), [0, 1, 2]);
-        assert_eq!(turn(3, 1), [2, 1, 0]);
     }
 
     #[test]

@@ -14,9 +14,12 @@ use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
 use dwell_probes::run::RunState;
 use dwell_probes::speculation::{DraftSource, Speculation};
 
+#[cfg(feature = "engine")]
 use super::bench::Row;
 use super::demo::{Asked, Figures, View};
-use super::{Screen, account, bench, demo, runs};
+use super::{Screen, account, demo, runs};
+#[cfg(feature = "engine")]
+use super::{bench, bench_table};
 
 const MS: u64 = 1_000_000;
 
@@ -273,6 +276,7 @@ fn the_demo() {
     check("demo.txt", &demo::result(&view, Screen::PLAIN));
 }
 
+#[cfg(feature = "engine")]
 #[test]
 fn the_bench() {
     let row = |name: &str, tokens_per_second, drafted: bool| Row {
@@ -305,4 +309,67 @@ fn the_bench() {
         arrays_bytes: 20 << 20,
     };
     check("bench.txt", &bench::result(&view, Screen::PLAIN));
+}
+
+#[cfg(feature = "engine")]
+#[test]
+fn the_table_of_the_bench() {
+    use bench_table::{Amount, Group, Shown, View};
+    let line = |name: &str, ours, other, [ratio, lowest, highest]: [f64; 3], met| Shown {
+        name: name.to_owned(),
+        ours,
+        other,
+        ratio,
+        lowest,
+        highest,
+        pairs: 7,
+        met,
+    };
+    let group = |title: &str, target: Option<&str>, lines| Group {
+        title: title.to_owned(),
+        target: target.map(str::to_owned),
+        lines,
+    };
+    let speed = Amount::TokensPerSecond;
+    let view = View {
+        machine: "AMD EPYC, 2 cores, linux x86_64, load 0.1".to_owned(),
+        versions: "dwell 0.1.0; mlx_lm 0.32.2".to_owned(),
+        groups: vec![
+            group(
+                "plain decoding, tokens/s, against mlx_lm",
+                Some("at least 1.8"),
+                vec![
+                    line("builtin", speed(1389.0), speed(127.0), [10.937, 10.1, 11.3], Some(true)),
+                    line("8x512-f32", speed(120.5), speed(70.2), [1.7165, 1.69, 1.75], Some(false)),
+                ],
+            ),
+            group(
+                "time to first token, 64-token prompt, against mlx_lm",
+                None,
+                vec![line(
+                    "16x1024-4bit",
+                    Amount::Ns(312.0 * 1e6),
+                    Amount::Ns(9.34 * 1e9),
+                    [29.94, 9.2, 31.0],
+                    None,
+                )],
+            ),
+            group(
+                "promised against measured speed-up",
+                Some("within 10 %"),
+                vec![line(
+                    "random draft, a long name of a line",
+                    Amount::Ratio(1.32),
+                    Amount::Ratio(1.31),
+                    [1.008, 0.991, 1.021],
+                    Some(true),
+                )],
+            ),
+        ],
+        left_out: vec![
+            "speculation, tokens/s, against mlx_lm's: python3 has no usable mlx_lm: add --install-mlx-lm, or name a Python that has it with --python"
+                .to_owned(),
+        ],
+    };
+    check("bench_table.txt", &bench_table::result(&view, Screen::PLAIN));
 }

@@ -7,7 +7,6 @@ use dwell_engine::backend::Backend;
 use dwell_probes::time::Stamp;
 use serde_json::json;
 
-use super::BenchArgs;
 use super::prompts::Prompt;
 use super::result::Tracing;
 use crate::agent::{Client, local_http};
@@ -23,20 +22,20 @@ pub(super) async fn tracing_costs(
     backend: &Arc<dyn Backend>,
     settings: &Settings,
     prompts: &[Prompt],
-    args: &BenchArgs,
+    (rounds, max_tokens): (u32, u32),
 ) -> Result<Tracing> {
     let model = backend.models().first().context("the engine serves no model")?.id.clone();
     let on = Daemon::start(backend, settings, &model, true).await?;
     let off = Daemon::start(backend, settings, &model, false).await?;
-    let mut tracing = Tracing::default();
-    for round in 0..args.rounds.saturating_mul(ROUNDS) {
+    let mut tracing = Tracing::new();
+    for round in 0..rounds.saturating_mul(ROUNDS) {
         let marked: Vec<Prompt> = prompts.iter().map(|prompt| prompt.marked(round)).collect();
         let (with, without) = if round.is_multiple_of(2) {
-            let with = on.ask_all(&marked, args.max_tokens).await?;
-            (with, off.ask_all(&marked, args.max_tokens).await?)
+            let with = on.ask_all(&marked, max_tokens).await?;
+            (with, off.ask_all(&marked, max_tokens).await?)
         } else {
-            let without = off.ask_all(&marked, args.max_tokens).await?;
-            (on.ask_all(&marked, args.max_tokens).await?, without)
+            let without = off.ask_all(&marked, max_tokens).await?;
+            (on.ask_all(&marked, max_tokens).await?, without)
         };
         with.into_iter().zip(without).for_each(|(with, without)| tracing.add(with, without));
     }

@@ -15,17 +15,27 @@ from mlx_lm import load, stream_generate  # noqa: E402
 
 model, tokenizer = load(target)
 draft_model = load(draft)[0] if draft else None
+ends = set(tokenizer.eos_token_ids)
+
+
+def tokens_of(asked):
+    """The prompt as tokens: a text as it is, or a conversation by the chat template."""
+    if "text" in asked:
+        return tokenizer.encode(asked["text"])
+    return tokenizer.apply_chat_template(
+        asked["messages"], tools=asked["tools"] or None, add_generation_prompt=True
+    )
 
 
 def answer(asked):
-    """Times one answer from the messages to the last token."""
+    """Times one answer from the question to the last token."""
     options = {}
     if asked["draft_tokens"]:
         options = {"draft_model": draft_model, "num_draft_tokens": asked["draft_tokens"]}
+    # A text is continued up to the token limit, whatever comes.
+    tokenizer.eos_token_ids = set() if "text" in asked else ends
     start = time.perf_counter_ns()
-    prompt = tokenizer.apply_chat_template(
-        asked["messages"], tools=asked["tools"] or None, add_generation_prompt=True
-    )
+    prompt = tokens_of(asked)
     first = None
     for response in stream_generate(
         model, tokenizer, prompt, max_tokens=asked["max_tokens"], **options

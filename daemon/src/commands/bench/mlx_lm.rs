@@ -9,13 +9,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::BenchArgs;
+use super::checkpoints::Checkpoints;
 use super::prompts::Prompt;
 use super::result::Answer;
 use crate::hub::Model;
-use crate::settings::{EngineChoice, Settings, StoreArgs};
+use crate::settings::EngineChoice;
 
 /// The version that the engine is held against.
 const VERSION: &str = "0.32.2";
@@ -51,37 +51,45 @@ struct Timed {
     wall_ns: u64,
 }
 
-/// Starts it, installed before if that is asked for. The error says what to do.
-pub(super) fn start(args: &BenchArgs, store: &StoreArgs, settings: &Settings) -> Result<MlxLm> {
-    let (target, draft) = folders(&settings.engine)?;
-    let own = store.data_dir()?.join(format!("mlx_lm-{VERSION}"));
-    if args.install_mlx_lm {
-        install(&own)?;
-    }
-    let python = match &args.python {
-        Some(python) => python.clone(),
-        None if own.join("bin/python").is_file() => own.join("bin/python"),
-        None => PathBuf::from("python3"),
-    };
-    MlxLm::start(&python, &target, draft.as_deref()).with_context(|| {
-        format!("{} has no usable mlx_lm: add --install-mlx-lm, or name a Python that has it with --python", python.display())
-    })
+/// Where mlx_lm comes from.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PeerArgs {
+    /// A Python that has mlx_lm; without one only the engine is measured
+    #[arg(long, env = "DWELL_PYTHON", value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// Install mlx_lm from PyPI into the data folder first
+    #[arg(long)]
+    install_mlx_lm: bool,
 }
 
-/// The checkpoints as folders. The built-in pair is read where this program was built, which is where it came from.
-fn folders(engine: &EngineChoice) -> Result<(PathBuf, Option<PathBuf>)> {
+impl PeerArgs {
+    /// The Python to start, installed before if that is asked for.
+    pub(super) fn python(&self, data_dir: &Path) -> Result<PathBuf> {
+        let own = data_dir.join(format!("mlx_lm-{VERSION}"));
+        if self.install_mlx_lm {
+            install(&own)?;
+        }
+        let installed = own.join("bin/python");
+        Ok(match &self.python {
+            Some(python) => python.clone(),
+            None if installed.is_file() => installed,
+            None => PathBuf::from("python3"),
+        })
+    }
+}
+
+/// The settings' checkpoints as folders.
+pub(super) fn folders(
+    engine: &EngineChoice,
+    checkpoints: &Checkpoints,
+) -> Result<(PathBuf, Option<PathBuf>)> {
     match engine {
         EngineChoice::Models { target, draft } => {
             Ok((target.folder()?, draft.as_ref().map(Model::folder).transpose()?))
         }
-        EngineChoice::BuiltIn { draft } => {
-            let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-            ensure!(
-                models.join("target/config.json").is_file(),
-                "the built-in pair's files are not in {}: run it from a checkout, or give --engine FOLDER",
-                models.display()
-            );
-            Ok((models.join("target"), draft.then(|| models.join("draft"))))
+        EngineChoice::BuiltIn { draft: drafted } => {
+            let (target, draft) = checkpoints.built_in()?;
+            Ok((target, drafted.then_some(draft)))
         }
         EngineChoice::None => bail!("there is no model"),
     }
@@ -108,7 +116,15 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 impl MlxLm {
-    fn start(python: &Path, target: &Path, draft: Option<&Path>) -> Result<Self> {
+    /// Loads the models in a new process. The error says what to do.
+    pub(super) fn start(python: &Path, target: &Path, draft: Option<&Path>) -> Result<Self> {
+        Self::spawn(python, target, draft).with_context(|| {
+            let python = python.display();
+            format!("{python} has no usable mlx_lm: add --install-mlx-lm, or name a Python that has it with --python")
+        })
+    }
+
+    fn spawn(python: &Path, target: &Path, draft: Option<&Path>) -> Result<Self> {
         let draft = draft.map_or(OsStr::new(""), Path::as_os_str);
         let mut child = Command::new(python)
             .args(["-c", SCRIPT])
@@ -125,19 +141,28 @@ impl MlxLm {
         Ok(peer)
     }
 
-    /// Asks once, greedily; the time counts from the messages to the last token, inside Python.
+    /// Asks once, greedily.
     pub(super) fn answer(
         &mut self,
         prompt: &Prompt,
         draft_tokens: u32,
         max_tokens: u32,
     ) -> Result<Answer> {
-        let asked = json!({
+        self.ask(&json!({
             "messages": prompt.messages,
             "tools": prompt.tools,
             "draft_tokens": draft_tokens,
             "max_tokens": max_tokens,
-        });
+        }))
+    }
+
+    /// Continues raw text, greedily and plainly, up to the token limit: no token ends the answer.
+    pub(super) fn continues(&mut self, text: &str, max_tokens: u32) -> Result<Answer> {
+        self.ask(&json!({ "text": text, "draft_tokens": 0, "max_tokens": max_tokens }))
+    }
+
+    /// The time counts from the question to the last token, inside Python.
+    fn ask(&mut self, asked: &Value) -> Result<Answer> {
         let questions = self.questions.as_mut().context("mlx_lm takes no more questions")?;
         writeln!(questions, "{asked}")?;
         questions.flush()?;
@@ -149,6 +174,7 @@ impl MlxLm {
             first_token_ns: timed.first_token_ns,
             wall_ns: timed.wall_ns,
             speculation: None,
+            text: String::new(),
         })
     }
 

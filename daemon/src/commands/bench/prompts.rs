@@ -39,6 +39,27 @@ pub(super) fn all() -> Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
+/// What the built-in pair can be asked that is answered in words, without tools.
+const CONCEPTS: [&str; 8] = [
+    "dependency injection",
+    "the observer pattern",
+    "a race condition",
+    "eventual consistency",
+    "garbage collection",
+    "a foreign key",
+    "memoization",
+    "an event loop",
+];
+
+/// Questions about concepts, from a plain client.
+pub(super) fn prose() -> Vec<Prompt> {
+    let ask = |concept: &str| {
+        let question = json!({ "role": "user", "content": format!("What is {concept}?") });
+        Prompt { messages: vec![question], tools: Vec::new() }
+    };
+    CONCEPTS.into_iter().map(ask).collect()
+}
+
 fn prompt(query: &Query, tools: &[Value]) -> Prompt {
     let system = query.system.iter().map(|text| json!({ "role": "system", "content": text }));
     let user = json!({ "role": "user", "content": query.prompt });

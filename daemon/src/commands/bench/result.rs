@@ -5,6 +5,7 @@ use dwell_probes::speculation::Speculation;
 use serde_json::{Value, json};
 
 use super::machine::Machine;
+use super::pairs::{Measure, Pairs, median};
 use crate::terminal::bench::{Row, View};
 
 /// One answer and what it took.
@@ -16,6 +17,24 @@ pub(super) struct Answer {
     pub(super) first_token_ns: u64,
     pub(super) wall_ns: u64,
     pub(super) speculation: Option<Speculation>,
+    /// What the engine said.
+    pub(super) text: String,
+}
+
+impl Answer {
+    /// Tokens after the first over the time after it; 0 where there are none.
+    pub(super) fn tokens_per_second(&self) -> f64 {
+        speed(self.tokens.saturating_sub(1), self.wall_ns.saturating_sub(self.first_token_ns))
+    }
+
+    /// All tokens over the whole time.
+    pub(super) fn whole_tokens_per_second(&self) -> f64 {
+        speed(self.tokens, self.wall_ns)
+    }
+}
+
+fn speed(tokens: u64, ns: u64) -> f64 {
+    tokens as f64 * 1e9 / ns.max(1) as f64
 }
 
 /// All prompts once in one case.
@@ -30,15 +49,19 @@ impl Sample {
         self.answers.push(answer);
     }
 
+    /// What was answered.
+    pub(super) fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
     fn sum(&self, of: impl Fn(&Answer) -> u64) -> u64 {
         self.answers.iter().map(of).sum()
     }
 
     /// Tokens after the first of each answer over the time after it.
-    fn tokens_per_second(&self) -> f64 {
+    pub(super) fn tokens_per_second(&self) -> f64 {
         let tokens = self.sum(|answer| answer.tokens.saturating_sub(1));
-        let ns = self.sum(|answer| answer.wall_ns.saturating_sub(answer.first_token_ns));
-        tokens as f64 * 1e9 / ns.max(1) as f64
+        speed(tokens, self.sum(|answer| answer.wall_ns.saturating_sub(answer.first_token_ns)))
     }
 }
 
@@ -117,10 +140,10 @@ pub(super) struct Measured {
 }
 
 /// Tokens and times of answers over HTTP, with and without phases recorded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Tracing {
-    /// Tokens per second with tracing over those without, pair by pair.
-    ratios: Vec<f64>,
+    /// Tokens per second with tracing and without.
+    pub(super) pairs: Pairs,
     /// Tokens and nanoseconds with tracing.
     on: (u64, u64),
     /// Tokens and nanoseconds without.
@@ -128,12 +151,15 @@ pub(super) struct Tracing {
 }
 
 impl Tracing {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self { pairs: Pairs::new(Measure::TokensPerSecond), on: (0, 0), off: (0, 0) }
+    }
+
     /// Adds a pair: tokens and nanoseconds with tracing, and without.
     pub(super) fn add(&mut self, on: (u64, u64), off: (u64, u64)) {
-        let speed = |(tokens, ns): (u64, u64)| tokens as f64 / ns.max(1) as f64;
-        if speed(off) > 0.0 {
-            self.ratios.push(speed(on) / speed(off));
-        }
+        let [with, without] = [on, off].map(|(tokens, ns)| speed(tokens, ns));
+        self.pairs.add(with, without);
         for (sum, more) in [(&mut self.on, on), (&mut self.off, off)] {
             sum.0 += more.0;
             sum.1 += more.1;
@@ -141,12 +167,13 @@ impl Tracing {
     }
 
     /// The lower quartile, the median and the upper quartile of the ratios.
-    pub(super) fn quartiles(&self) -> [f64; 3] {
-        [0.25, 0.5, 0.75].map(|share| quantile(self.ratios.clone(), share))
+    fn quartiles(&self) -> [f64; 3] {
+        let spread = self.pairs.spread();
+        spread.map_or([0.0; 3], |of| [of.lower_quartile, of.median, of.upper_quartile])
     }
 
     fn tokens_per_second(&self) -> [f64; 2] {
-        [self.on, self.off].map(|(tokens, ns)| tokens as f64 * 1e9 / ns.max(1) as f64)
+        [self.on, self.off].map(|(tokens, ns)| speed(tokens, ns))
     }
 }
 
@@ -246,7 +273,7 @@ impl Outcome {
             ),
             rows: self.cases.iter().map(row).collect(),
             ratios: self.ratios().into_iter().map(|(_, text, ratio)| (text, ratio)).collect(),
-            tracing: (self.tracing.quartiles(), self.tracing.ratios.len()),
+            tracing: (self.tracing.quartiles(), self.tracing.pairs.len()),
             http_tokens_per_second: self.tracing.tokens_per_second()[0],
             unequal: self.unequal(),
             cached: self
@@ -297,7 +324,7 @@ impl Outcome {
                 "on_against_off": median,
                 "lower_quartile": lower,
                 "upper_quartile": upper,
-                "pairs": self.tracing.ratios.len(),
+                "pairs": self.tracing.pairs.len(),
                 "http_tokens_per_second_on": on,
                 "http_tokens_per_second_off": off,
             },
@@ -305,26 +332,6 @@ impl Outcome {
             "peak_arrays_bytes": self.arrays_bytes,
         })
     }
-}
-
-fn median(values: Vec<f64>) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// The value that the given share of all does not exceed, between neighbours in proportion; 0 without values.
-fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
-    let place = share * last as f64;
-    let below = place.floor();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to the last index"
-    )]
-    let index = below as usize;
-    let above = values[(index + 1).min(last)];
-    values[index] + (above - values[index]) * (place - below)
 }
 
 #[cfg(test)]
@@ -339,20 +346,13 @@ mod tests {
             first_token_ns,
             wall_ns,
             speculation: None,
+            text: String::new(),
         }
     }
 
     fn sample(tokens_per_second: u64) -> Sample {
         let second = 1_000_000_000;
         Sample { answers: vec![answer(tokens_per_second + 1, second, 2 * second)] }
-    }
-
-    #[test]
-    fn quantiles_lie_between_their_neighbours() {
-        assert!((quantile(vec![3.0, 1.0, 2.0], 0.5) - 2.0).abs() < 1e-12);
-        assert!((quantile(vec![4.0, 1.0, 2.0, 3.0], 0.5) - 2.5).abs() < 1e-12);
-        assert!((quantile(vec![1.0], 0.75) - 1.0).abs() < 1e-12);
-        assert!(quantile(Vec::new(), 0.5).abs() < 1e-12);
     }
 
     #[test]
@@ -365,13 +365,13 @@ mod tests {
 
     #[test]
     fn tracing_is_compared_pair_by_pair() {
-        let mut tracing = Tracing::default();
+        let mut tracing = Tracing::new();
         for slower_ns in [100, 102, 104] {
             tracing.add((10, slower_ns), (10, 100));
         }
         tracing.add((10, 100), (0, 100));
         let [_, median, _] = tracing.quartiles();
         assert!((median - 100.0 / 102.0).abs() < 1e-9);
-        assert_eq!(tracing.ratios.len(), 3, "an empty answer has no speed");
+        assert_eq!(tracing.pairs.len(), 3, "an empty answer has no speed");
     }
 }
