@@ -72,10 +72,16 @@ pub struct Speculation {
     pub draft_length: u32,
     /// What the cost model expects speculation to give against plain decoding, as a ratio.
     pub predicted_speedup: Option<f64>,
+    /// Half the width of the expected ratio's 95 % interval.
+    pub predicted_speedup_error: Option<f64>,
     /// What was measured against plain decoding, as a ratio.
     pub measured_speedup: Option<f64>,
     /// Half the width of the measured ratio's 95 % interval.
     pub measured_speedup_error: Option<f64>,
+    /// What the rounds' tokens would have taken plainly less what the rounds took, in nanoseconds: below 0 where drafting lost.
+    pub saved_ns: Option<i64>,
+    /// What a plainly decoded token takes, in nanoseconds: the unit of every ratio here.
+    pub plain_ns: Option<u64>,
     /// What each draft length promised at the end of the call, from 0 on.
     pub promises: Vec<Promise>,
     /// Promised speed of the lengths that were drafted over that of the best ones, at most 1.
@@ -128,7 +134,13 @@ impl Speculation {
             self.accepted_by_position[position] += count;
         }
         self.draft_length = self.draft_length.max(other.draft_length);
+        self.saved_ns = match (self.saved_ns, other.saved_ns) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        self.plain_ns = None;
         self.predicted_speedup = None;
+        self.predicted_speedup_error = None;
         self.measured_speedup = None;
         self.measured_speedup_error = None;
         self.promises.clear();

@@ -50,6 +50,11 @@ impl Admission {
             })
     }
 
+    /// Requests that wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.under_way.load(Ordering::Acquire).saturating_sub(self.served)
+    }
+
     /// One service time is what it takes until a place is free; at least 1 s.
     fn retry_after_s(&self) -> u64 {
         self.mean_ns.load(Ordering::Relaxed).div_ceil(1_000_000_000).max(1)

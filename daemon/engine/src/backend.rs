@@ -309,6 +309,11 @@ pub trait Backend: Send + Sync + 'static {
     /// and all that follow go into `timeline`, which comes back with [`Event::Done`]. Blocks for the time of tokenising only.
     fn submit(&self, request: Request, timeline: Timeline) -> Result<Generation, SubmitError>;
 
+    /// Requests that wait for one of those under way to end.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Peak memory that the backend has held for arrays, in bytes.
     fn peak_memory_bytes(&self) -> u64;
 }

@@ -266,6 +266,10 @@ impl Backend for Engine {
         Ok(generation)
     }
 
+    fn waiting(&self) -> usize {
+        self.admission.waiting()
+    }
+
     fn peak_memory_bytes(&self) -> u64 {
         mlx_rs::memory::peak_memory().map_or(0, |bytes| bytes as u64)
     }

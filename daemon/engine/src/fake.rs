@@ -263,6 +263,10 @@ impl Backend for Fake {
         Ok(generation)
     }
 
+    fn waiting(&self) -> usize {
+        self.admission.waiting()
+    }
+
     fn peak_memory_bytes(&self) -> u64 {
         self.peak_memory_bytes
     }

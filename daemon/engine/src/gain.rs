@@ -1,7 +1,9 @@
 //! What speculation gave in one call: the promise that was acted on and the speed that was measured, with its uncertainty. What
 //! is promised is [`crate::pace`]'s business.
 
-use dwell_probes::speculation::Speculation;
+use std::time::Duration;
+
+use dwell_probes::speculation::{Promise, Speculation};
 
 /// Half the width of a 95 % interval in standard deviations.
 const SIGMAS: f64 = 1.96;
@@ -11,6 +13,8 @@ const SIGMAS: f64 = 1.96;
 pub(crate) struct Gain {
     rounds: f64,
     promised: f64,
+    /// Half the widths of the promises' 95 % intervals.
+    unsure: f64,
     best: f64,
     tokens: f64,
     ns: f64,
@@ -21,8 +25,9 @@ pub(crate) struct Gain {
 
 impl Gain {
     /// A round is about to be run that promises this much, where the best promise was `best`.
-    pub(crate) fn promise(&mut self, promised: f64, best: f64) {
-        self.promised += promised;
+    pub(crate) fn promise(&mut self, promised: Promise, best: f64) {
+        self.promised += promised.speedup;
+        self.unsure += (promised.high - promised.low) / 2.0;
         self.best += best;
     }
 
@@ -43,10 +48,14 @@ impl Gain {
             return;
         }
         counts.predicted_speedup = Some(self.promised / self.rounds);
+        // Promises of one call rest on the same evidence, so their errors do not cancel out.
+        counts.predicted_speedup_error = Some(self.unsure / self.rounds);
         counts.against_best = Some((self.promised / self.best).min(1.0));
         if let Some((plain_ns, plain_spread)) = plain.filter(|_| self.ns > 0.0) {
             let measured = plain_ns * self.tokens / self.ns;
             counts.measured_speedup = Some(measured);
+            let signed = |ns| i64::try_from(whole(ns)).unwrap_or(i64::MAX);
+            counts.saved_ns = Some(signed(plain_ns * self.tokens).saturating_sub(signed(self.ns)));
             let spread = (self.spread().powi(2) + plain_spread.powi(2)).sqrt();
             counts.measured_speedup_error = Some(SIGMAS * spread * measured);
         }
@@ -65,6 +74,12 @@ impl Gain {
     }
 }
 
+/// Whole nanoseconds.
+pub(crate) fn whole(ns: f64) -> u64 {
+    let duration = Duration::try_from_secs_f64(ns.max(0.0) / 1e9).unwrap_or(Duration::MAX);
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +88,7 @@ mod tests {
     fn even_rounds_are_certain_and_uneven_ones_are_not() {
         let mut even = Gain::default();
         for _ in 0..50 {
-            even.promise(1.5, 2.0);
+            even.promise(Promise { draft_length: 2, speedup: 1.5, low: 1.25, high: 1.75 }, 2.0);
             even.round(3, 2_000);
         }
         let mut counts = Speculation::default();
@@ -81,6 +96,9 @@ mod tests {
         assert!((counts.measured_speedup.unwrap() - 1.5).abs() < 1e-9);
         assert!(counts.measured_speedup_error.unwrap() < 1e-6);
         assert_eq!((counts.predicted_speedup, counts.against_best), (Some(1.5), Some(0.75)));
+        assert_eq!(counts.predicted_speedup_error, Some(0.25));
+        // 150 tokens for 150,000 ns plainly took 100,000 ns.
+        assert_eq!(counts.saved_ns, Some(50_000));
         let mut uneven = Gain::default();
         for round in 0..50 {
             uneven.round(1 + 4 * (round % 2), 2_000);

@@ -176,6 +176,11 @@ impl Pace {
         self.costs.measured_plain()
     }
 
+    /// What a plain token takes, in nanoseconds, as far as is known: measured at load until one was seen.
+    pub(crate) fn plain_estimate_ns(&self) -> f64 {
+        self.costs.plain().0
+    }
+
     /// Looks whether the draft model still loses, or no longer. `Some` when that changed.
     pub(crate) fn switch(&mut self, offer: Offer, most: usize) -> Option<bool> {
         let compared = self.acceptance.get(&(offer.source, offer.class));

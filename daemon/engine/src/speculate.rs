@@ -14,7 +14,7 @@ use crate::call::{Call, Stage, Tokens, logits, read};
 use crate::conversation::{Conversation, ids};
 use crate::draft::Draft;
 use crate::error::Result;
-use crate::gain::Gain;
+use crate::gain::{Gain, whole};
 use crate::logprob::Scores;
 use crate::lookup::Lookup;
 use crate::model::Rows;
@@ -67,6 +67,8 @@ pub(crate) struct Rounds {
 pub(crate) struct Progressing {
     lookup: Lookup,
     gain: Gain,
+    /// The latest offer of a lookup that was taken.
+    looked_up: Option<Offer>,
     /// Plain tokens that are due.
     plain: usize,
     /// What comes when the draft model has read what it lacks.
@@ -139,9 +141,12 @@ impl Call {
                 Ok(None)
             }
             Choice::Draft { offer, length } => {
-                let promised = known.pace.promise(offer, length).speedup;
+                let promised = known.pace.promise(offer, length);
                 let best = known.pace.best_speedup(&offers, most);
                 self.progress.rounds.gain.promise(promised, best);
+                if offer.source == DraftSource::Lookup {
+                    self.progress.rounds.looked_up = Some(offer);
+                }
                 let read = self.round(conversation, known, (offer, length))?;
                 let accepted = read.tokens.ids.len() - 1;
                 conversation.confirm(&read.tokens.ids);
@@ -191,11 +196,14 @@ impl Call {
     pub(crate) fn sum_up(&mut self, conversation: &mut Conversation, known: &Rounds) {
         let (most, adapts) = (self.draft_tokens, self.adapts);
         let gain = std::mem::take(&mut self.progress.rounds.gain);
+        let looked_up = self.progress.rounds.looked_up;
         let counts = self.counts();
         gain.tell(counts, known.pace.plain_ns());
-        if let Some(offer) = conversation.draft.as_mut().and_then(|draft| draft.offer(&[])) {
+        let model = conversation.draft.as_mut().and_then(|draft| draft.offer(&[]));
+        counts.switched_off = model.is_some() && adapts && known.pace.is_switched_off();
+        if let Some(offer) = model.or(looked_up) {
             counts.promises = known.pace.promises(offer, most);
-            counts.switched_off = adapts && known.pace.is_switched_off();
+            counts.plain_ns = Some(whole(known.pace.plain_estimate_ns()));
         }
     }
 

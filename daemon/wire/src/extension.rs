@@ -45,7 +45,8 @@ impl From<&Work> for Extension {
 }
 
 /// `timings` with the field names and meanings of llama.cpp's server (its README, "Result JSON"; `draft_n` and
-/// `draft_n_accepted` only when something was drafted). Rates are 0 where there is nothing to divide by.
+/// `draft_n_accepted` only when something was drafted), and with mlx-vlm's `draft_kind` (`model`, `lookup` or both, joined
+/// by `+`) and `draft_rounds`. Rates are 0 where there is nothing to divide by.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names are llama.cpp's; the type's text says what they mean")]
 pub struct Timings {
@@ -62,6 +63,10 @@ pub struct Timings {
     pub draft_n: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_n_accepted: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_rounds: Option<u64>,
 }
 
 impl From<&Work> for Timings {
@@ -81,6 +86,11 @@ impl From<&Work> for Timings {
             predicted_per_second: ratio(work.output_tokens as f64 * 1e3, predicted_ms),
             draft_n: drafted.map(|drafting| drafting.drafted),
             draft_n_accepted: drafted.map(|drafting| drafting.accepted),
+            draft_kind: drafted.map(|drafting| {
+                let kinds: Vec<&str> = drafting.by_source.keys().map(|kind| kind.name()).collect();
+                kinds.join("+")
+            }),
+            draft_rounds: drafted.map(|drafting| drafting.rounds),
         }
     }
 }
@@ -126,7 +136,7 @@ pub struct SpeculativeDecoding {
     pub mean_acceptance_length: f64,
     /// Accepted over proposed tokens.
     pub draft_acceptance_rate: f64,
-    /// Entry j: rounds that accepted exactly j drafted tokens. Adds up to `num_spec_steps`.
+    /// Entry j: rounds that accepted exactly j drafted tokens, for j from 0 to `num_spec_tokens`. Adds up to `num_spec_steps`.
     pub acceptance_histogram: Vec<u64>,
     /// Rounds.
     pub num_spec_steps: u64,
@@ -134,17 +144,26 @@ pub struct SpeculativeDecoding {
     pub num_accepted_draft_tokens: u64,
     /// Drafted tokens.
     pub num_draft_tokens: u64,
-    /// The draft length asked for.
-    pub num_spec_tokens: u32,
+    /// The most tokens drafted in a round: as many as were asked for, whatever was chosen.
+    pub num_spec_tokens: u64,
     /// Ours: time spent drafting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_time_ms: Option<f64>,
     /// Ours: time spent verifying.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify_time_ms: Option<f64>,
+    /// Ours: what a plainly decoded token takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_token_time_ms: Option<f64>,
+    /// Ours: what drafting saved against plain decoding; below 0 where it lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_saved_ms: Option<f64>,
     /// Ours: the expected ratio to plain decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_speedup: Option<f64>,
+    /// Ours: half the width of the expected ratio's 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_speedup_error: Option<f64>,
     /// Ours: the measured ratio to plain decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_speedup: Option<f64>,
@@ -155,6 +174,8 @@ pub struct SpeculativeDecoding {
     pub num_compared_tokens_per_pos: Vec<u64>,
     /// Rounds in which position i was accepted.
     pub num_accepted_tokens_per_pos: Vec<u64>,
+    /// Ours: accepted over compared at position i, which is the acceptance given that its predecessors were accepted.
+    pub acceptance_rate_per_pos: Vec<f64>,
     /// Ours: rounds and tokens by who proposed them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_source: BTreeMap<DraftSource, Drafted>,
@@ -162,48 +183,73 @@ pub struct SpeculativeDecoding {
     pub num_plain_tokens: u64,
     /// Ours: what every draft length promises, from 0 on, with a 95 % interval.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub promises: Vec<Promise>,
+    pub promises: Vec<Promised>,
     /// Ours: promised speed of the lengths that were drafted over that of the best ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against_best: Option<f64>,
-    /// Ours: whether drafting lost and was turned off.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Ours: whether drafting with the draft model lost and was turned off, at the end of the call.
     pub switched_off: bool,
+}
+
+/// A draft length and what it promises.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Promised {
+    /// The length and its ratio to plain decoding, with the ends of the 95 % interval.
+    #[serde(flatten)]
+    pub promise: Promise,
+    /// The ratio as a speed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
 }
 
 impl SpeculativeDecoding {
     fn new(work: &Work) -> Option<Self> {
         let drafting = work.speculation.as_ref()?;
+        let asked = usize::try_from(drafting.draft_length).unwrap_or(usize::MAX);
+        let longest = asked.max(drafting.accepted_by_position.len());
+        let positions = drafting.accepted_by_position.iter().zip(&drafting.compared_by_position);
+        let plain_ns = drafting.plain_ns.filter(|ns| *ns > 0);
+        let promised = |promise: &Promise| Promised {
+            promise: *promise,
+            tokens_per_second: plain_ns.map(|ns| promise.speedup * 1e9 / ns as f64),
+        };
         Some(Self {
             mean_acceptance_length: drafting.acceptance_length().unwrap_or_default(),
             draft_acceptance_rate: drafting.acceptance_rate().unwrap_or_default(),
-            acceptance_histogram: histogram(drafting),
+            acceptance_histogram: histogram(drafting, longest),
             num_spec_steps: drafting.rounds,
             num_accepted_draft_tokens: drafting.accepted,
             num_draft_tokens: drafting.drafted,
-            num_spec_tokens: drafting.draft_length,
+            num_spec_tokens: longest as u64,
             draft_time_ms: work.draft_ns.map(ms),
             verify_time_ms: work.verify_ns.map(ms),
+            plain_token_time_ms: plain_ns.map(ms),
+            time_saved_ms: drafting.saved_ns.map(|ns| ns as f64 / 1e6),
             predicted_speedup: drafting.predicted_speedup,
+            predicted_speedup_error: drafting.predicted_speedup_error,
             measured_speedup: drafting.measured_speedup,
             measured_speedup_error: drafting.measured_speedup_error,
             num_compared_tokens_per_pos: drafting.compared_by_position.clone(),
             num_accepted_tokens_per_pos: drafting.accepted_by_position.clone(),
+            acceptance_rate_per_pos: positions
+                .map(|(accepted, compared)| ratio(*accepted as f64, *compared as f64))
+                .collect(),
             by_source: drafting.by_source.clone(),
             num_plain_tokens: drafting.plain_tokens,
-            promises: drafting.promises.clone(),
+            promises: drafting.promises.iter().map(promised).collect(),
             against_best: drafting.against_best,
             switched_off: drafting.switched_off,
         })
     }
 }
 
-/// Position i is accepted in every round that accepts more than i, so the differences of neighbours count the rounds.
-fn histogram(drafting: &Speculation) -> Vec<u64> {
-    let at_least =
-        std::iter::once(drafting.rounds).chain(drafting.accepted_by_position.iter().copied());
-    let more = drafting.accepted_by_position.iter().copied().chain(std::iter::once(0));
-    at_least.zip(more).map(|(at_least, more)| at_least.saturating_sub(more)).collect()
+/// Position i is accepted in every round that accepts more than i, so the differences of neighbours count the rounds. There is
+/// an entry for every length up to `longest`: readers take a shorter list for a broken one.
+fn histogram(drafting: &Speculation, longest: usize) -> Vec<u64> {
+    let accepted = || drafting.accepted_by_position.iter().copied().chain(std::iter::repeat(0));
+    let at_least = std::iter::once(drafting.rounds).chain(accepted());
+    let differences = at_least.zip(accepted()).map(|(least, more)| least.saturating_sub(more));
+    differences.take(longest.saturating_add(1)).collect()
 }
 
 fn ms(ns: u64) -> f64 {
@@ -226,8 +272,34 @@ mod tests {
         for (drafted, accepted) in [(3, 3), (3, 0), (3, 1), (2, 2), (3, 1), (0, 0)] {
             drafting.count(DraftSource::Model, drafted, accepted);
         }
-        assert_eq!(histogram(&drafting), [2, 2, 1, 1]);
-        assert_eq!(histogram(&Speculation::default()), [0]);
+        assert_eq!(histogram(&drafting, 3), [2, 2, 1, 1]);
+        assert_eq!(histogram(&drafting, 5), [2, 2, 1, 1, 0, 0]);
+        assert_eq!(histogram(&Speculation::default(), 0), [0]);
+    }
+
+    #[test]
+    fn a_length_that_was_never_drafted_still_has_its_entries() {
+        let mut drafting = Speculation { draft_length: 4, ..Speculation::default() };
+        drafting.count(DraftSource::Lookup, 2, 1);
+        drafting.plain_ns = Some(2_000_000);
+        drafting.saved_ns = Some(-500_000);
+        drafting.promises = vec![Promise { draft_length: 2, speedup: 1.5, low: 1.2, high: 1.8 }];
+        let work = Work { speculation: Some(drafting), ..Work::default() };
+        let told = SpeculativeDecoding::new(&work).unwrap();
+        assert_eq!(told.num_spec_tokens, 4);
+        assert_eq!(told.acceptance_histogram, [0, 1, 0, 0, 0]);
+        assert_eq!(told.acceptance_rate_per_pos, [1.0, 0.0]);
+        assert_eq!((told.plain_token_time_ms, told.time_saved_ms), (Some(2.0), Some(-0.5)));
+        let promised = serde_json::to_value(&told.promises[0]).unwrap();
+        assert_eq!(
+            (&promised["draft_length"], &promised["tokens_per_second"]),
+            (&2.into(), &750.0.into())
+        );
+        let timings = Timings::from(&work);
+        assert_eq!(
+            (timings.draft_kind.as_deref(), timings.draft_rounds),
+            (Some("lookup"), Some(1))
+        );
     }
 
     #[test]

@@ -41,7 +41,8 @@ fn the_schema_word_for_word() {
         "drafted": 6, "accepted": 2, "rounds": 2,
         "compared_by_position": [2, 1, 1], "accepted_by_position": [1, 1, 0],
         "draft_length": 3, "predicted_speedup": null, "measured_speedup": null,
-        "measured_speedup_error": null, "promises": [], "against_best": null, "switched_off": false,
+        "measured_speedup_error": null, "predicted_speedup_error": null, "saved_ns": null, "plain_ns": null,
+        "promises": [], "against_best": null, "switched_off": false,
         "plain_tokens": 0, "by_source": {"model": {"rounds": 2, "drafted": 6, "accepted": 2}},
     });
     let expected = json!({
