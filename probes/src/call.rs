@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::CacheUse;
+use crate::relay::Relayed;
 use crate::span::{SpanId, TraceId};
 use crate::speculation::Speculation;
 use crate::time::Stamp;
@@ -70,4 +71,7 @@ pub struct Call {
     pub ending: Ending,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
+    /// What is known of it because it was relayed; `None` for the engine's.
+    #[serde(default)]
+    pub relay: Option<Relayed>,
 }

@@ -1,7 +1,7 @@
 //! Measuring, as a library: what dwell measures and how it is turned into the account of a run.
 //!
 //! Pure functions of given times: no async, no sockets, no files but what the host tells of this process, no MLX. Data
-//! flows through the modules in this order: [`time`] → [`phase`] → [`timeline`] → [`call`] → [`trace`] → [`span`] → [`run`] →
+//! flows through the modules in this order: [`time`] → [`phase`] → [`timeline`] → [`relay`] → [`call`] → [`trace`] → [`span`] → [`run`] →
 //! [`infer`] → [`account`] → [`report`].
 
 pub mod account;
@@ -15,6 +15,7 @@ pub mod host;
 pub mod infer;
 pub mod names;
 pub mod phase;
+pub mod relay;
 pub mod report;
 pub mod run;
 pub mod span;

@@ -45,10 +45,11 @@ names! {
     INVOKE_AGENT: Span "invoke_agent" [""] "A whole run; the agent's name follows.";
     CHAT: Span "chat" [""] "A model answering a conversation; the model's name follows.";
     TEXT_COMPLETION: Span "text_completion" [""] "A model continuing a text; the model's name follows.";
+    EMBEDDINGS: Span "embeddings" [""] "A model turning texts into vectors; the model's name follows.";
     EXECUTE_TOOL: Span "execute_tool" [""] "A tool at work; the tool's name follows.";
     ROUND: Span "round" [""] "One draft/verify cycle.";
 
-    OPERATION_NAME: Attribute "gen_ai.operation.name" [""] "What a span does: invoke_agent, chat, text_completion or execute_tool.";
+    OPERATION_NAME: Attribute "gen_ai.operation.name" [""] "What a span does: invoke_agent, chat, text_completion, embeddings or execute_tool.";
     PROVIDER_NAME: Attribute "gen_ai.provider.name" [""] "Who ran the model; ours is dwell.";
     REQUEST_MODEL: Attribute "gen_ai.request.model" [""] "The model asked for.";
     RESPONSE_MODEL: Attribute "gen_ai.response.model" [""] "The model that answered.";
@@ -74,7 +75,15 @@ names! {
     RUN_WALL: Attribute "dwell.run.wall" ["s"] "The run's wall time, which the account's categories add up to.";
     ORIGIN: Attribute "dwell.origin" [""] "inferred, on spans that were concluded from what was measured around them.";
     PHASE: Attribute "dwell.phase" [""] "Which phase of a call a span is.";
-    TIMING: Attribute "dwell.timing" [""] "estimated, where only a phase's outer bounds are exact.";
+    TIMING: Attribute "dwell.timing" [""] "estimated, where only a phase's outer bounds are exact; reported, where its length is the server's word; inferred, where it was concluded.";
+    REUSED: Attribute "dwell.connection.reused" [""] "Whether the connection to the upstream had served a request before.";
+    FIGURES: Attribute "dwell.server.figures" [""] "Whose figures split the waiting for the server; only where it gave any.";
+    TOKENS_COUNTED: Attribute "dwell.usage.counted" [""] "true, where generated tokens were counted from the stream's pieces because no usage was reported.";
+    GATEWAY_WORK: Attribute "dwell.gateway.work" ["s"] "What the gateway worked on a relayed call.";
+    GATEWAY_PARSE: Attribute "dwell.gateway.parse" ["s"] "The part of its work that was reading copies of request and answer.";
+    GATEWAY_CLIENT_WAIT: Attribute "dwell.gateway.client_wait" ["s"] "Waiting for the client to send or to take bytes.";
+    GATEWAY_UPSTREAM_WAIT: Attribute "dwell.gateway.upstream_wait" ["s"] "Waiting for the upstream.";
+    GATEWAY_RESIDUAL: Attribute "dwell.gateway.residual" ["s"] "The part of a relayed call that neither work nor waiting explains.";
     DRAFTED: Attribute "dwell.speculation.drafted" ["{token}"] "Tokens proposed.";
     ACCEPTED: Attribute "dwell.speculation.accepted" ["{token}"] "Proposed tokens that the target agreed with.";
     ROUNDS: Attribute "dwell.speculation.rounds" ["{round}"] "Draft/verify cycles.";

@@ -16,6 +16,8 @@ pub enum Phase {
     Template,
     /// Text to tokens.
     Tokenize,
+    /// The model's work as a whole, where nobody says how it divides.
+    Generate,
     /// Finding what the KV cache already holds.
     CacheLookup,
     /// The target's forward passes over the prompt.
@@ -52,11 +54,12 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order in which a call goes through them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Receive,
         Self::Queue,
         Self::Template,
         Self::Tokenize,
+        Self::Generate,
         Self::CacheLookup,
         Self::Prefill,
         Self::DraftPrefill,
@@ -82,6 +85,7 @@ impl Phase {
             Self::Queue => "queue",
             Self::Template => "template",
             Self::Tokenize => "tokenize",
+            Self::Generate => "generate",
             Self::CacheLookup => "cache_lookup",
             Self::Prefill => "prefill",
             Self::DraftPrefill => "draft_prefill",
@@ -112,6 +116,7 @@ impl Phase {
             Self::Queue => Category::Queue,
             Self::Template
             | Self::Tokenize
+            | Self::Generate
             | Self::CacheLookup
             | Self::Prefill
             | Self::Verify

@@ -110,6 +110,7 @@ pub(crate) fn call(number: u64, start: u64, end: impl Into<Option<u64>>) -> Call
         tool_results: Vec::new(),
         ending: Ending::Answered,
         speculation: None,
+        relay: None,
     }
 }
 

@@ -12,6 +12,10 @@ pub enum Timing {
     Exact,
     /// The interval's outer bounds are exact, the inner split comes from the share seen in exactly timed rounds.
     Estimated,
+    /// How long it took is the server's word, where it lies is ours.
+    Reported,
+    /// Concluded from what was seen around it; never shown as a measurement.
+    Inferred,
 }
 
 /// One phase that ran.
@@ -66,6 +70,11 @@ impl Timeline {
             limit: Self::LIMIT,
             ..Self::default()
         }
+    }
+
+    /// A timeline with room for the phases of a relayed call; it grows when there are more.
+    pub fn small() -> Self {
+        Self { entries: Vec::with_capacity(12), limit: Self::LIMIT, ..Self::default() }
     }
 
     /// A timeline that keeps nothing but the first token's time, to measure what measuring costs.

@@ -6,6 +6,7 @@ use crate::cache::CacheUse;
 use crate::call::{Call, Ending};
 use crate::names;
 use crate::phase::Phase;
+use crate::relay::Relayed;
 use crate::run::{Run, RunState};
 use crate::span::{Origin, Span, SpanId, SpanKind, Text, Value};
 use crate::speculation::Speculation;
@@ -23,6 +24,8 @@ pub enum Operation {
     Chat,
     /// To continue a text.
     TextCompletion,
+    /// To turn texts into vectors.
+    Embeddings,
 }
 
 impl Operation {
@@ -31,6 +34,7 @@ impl Operation {
         match self {
             Self::Chat => names::CHAT,
             Self::TextCompletion => names::TEXT_COMPLETION,
+            Self::Embeddings => names::EMBEDDINGS,
         }
     }
 }
@@ -52,6 +56,10 @@ pub struct Exchange {
     pub requested_model: String,
     /// Why the answer ended: `stop`, `length`, `tool_calls`; one for each choice.
     pub finish_reasons: Vec<String>,
+    /// The model that answered, where the answer names it and the request named it differently.
+    pub response_model: Option<String>,
+    /// What is known because the call was relayed.
+    pub relay: Option<Relayed>,
 }
 
 /// The spans of a finished call: the HTTP server span, the model's span under it, under that the phases and rounds, and
@@ -77,13 +85,27 @@ pub fn call_spans(
     for round in timeline.rounds() {
         spans.push(round_span(call, model_id, next_id(), round));
     }
+    // What the server did while we waited for it lies inside the waiting.
+    let outer: Vec<(SpanId, &Entry)> = timeline
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry.phase, Phase::Wait | Phase::Stream))
+        .map(|entry| (next_id(), entry))
+        .collect();
+    for &(span_id, entry) in &outer {
+        spans.push(phase_span(call, model_id, span_id, entry));
+    }
     for entry in timeline.entries() {
+        if matches!(entry.phase, Phase::Wait | Phase::Stream) {
+            continue;
+        }
+        let inside = outer.iter().find(|(_, around)| holds(around, entry));
         let round = entry.round.and_then(|index| usize::try_from(index).ok());
         let round = round.filter(|&index| index < timeline.rounds().len());
         let parent = match round {
             Some(index) => spans[first_round + index].span_id,
             None if is_gateway(entry.phase) => call.span_id,
-            None => model_id,
+            None => inside.map_or(model_id, |&(span_id, _)| span_id),
         };
         spans.push(phase_span(call, parent, next_id(), entry));
     }
@@ -158,6 +180,12 @@ const fn is_gateway(phase: Phase) -> bool {
     matches!(phase, Phase::Receive | Phase::Emit)
 }
 
+/// Whether the server's work `inner` lies in the waiting `around`.
+fn holds(around: &Entry, inner: &Entry) -> bool {
+    let servers = matches!(inner.timing, Timing::Reported | Timing::Inferred);
+    servers && around.start <= inner.start && inner.end <= around.end
+}
+
 /// Why the call failed in words, and as a short type.
 fn failure(call: &Call, status: u16) -> Option<(String, String)> {
     match &call.ending {
@@ -226,6 +254,7 @@ fn model_span(call: &Call, exchange: &Exchange, span_id: SpanId) -> Span {
     attributes.extend(to_first.map(|wait| attribute(names::TIME_TO_FIRST_CHUNK, wait)));
     attributes.extend(call.cache.as_ref().map(cache_attributes).unwrap_or_default());
     attributes.extend(call.speculation.as_ref().map(speculation_attributes).unwrap_or_default());
+    attributes.extend(call.relay.as_ref().map(relay_attributes).unwrap_or_default());
     let failure = failure(call, exchange.status);
     attributes.extend(failure.clone().map(|(_, kind)| attribute(names::ERROR_TYPE, kind)));
     Span {
@@ -293,6 +322,26 @@ fn speculation_attributes(counts: &Speculation) -> Vec<(Text, Value)> {
     attributes
 }
 
+fn relay_attributes(relay: &Relayed) -> Vec<(Text, Value)> {
+    let time = &relay.gateway;
+    let mut attributes = vec![attribute(names::REUSED, relay.reused)];
+    attributes.extend(relay.figures.clone().map(|source| attribute(names::FIGURES, source)));
+    if relay.tokens_counted {
+        attributes.push(attribute(names::TOKENS_COUNTED, true));
+    }
+    attributes.extend(
+        [
+            (names::GATEWAY_WORK, time.work_ns()),
+            (names::GATEWAY_PARSE, time.parse_ns),
+            (names::GATEWAY_CLIENT_WAIT, time.client_wait_ns),
+            (names::GATEWAY_UPSTREAM_WAIT, time.upstream_wait_ns),
+            (names::GATEWAY_RESIDUAL, time.residual_ns),
+        ]
+        .map(|(name, ns)| attribute(name, seconds(ns))),
+    );
+    attributes
+}
+
 fn round_span(call: &Call, parent: SpanId, span_id: SpanId, round: &Round) -> Span {
     Span {
         parent_id: Some(parent),
@@ -310,8 +359,14 @@ fn round_span(call: &Call, parent: SpanId, span_id: SpanId, round: &Round) -> Sp
 fn phase_span(call: &Call, parent: SpanId, span_id: SpanId, entry: &Entry) -> Span {
     let name = entry.phase.name();
     let mut attributes = vec![attribute(names::PHASE, name)];
-    if entry.timing == Timing::Estimated {
-        attributes.push(attribute(names::TIMING, "estimated"));
+    match entry.timing {
+        Timing::Exact => {}
+        Timing::Estimated => attributes.push(attribute(names::TIMING, "estimated")),
+        Timing::Reported => attributes.push(attribute(names::TIMING, "reported")),
+        Timing::Inferred => {
+            attributes.push(attribute(names::TIMING, "inferred"));
+            attributes.push(attribute(names::ORIGIN, "inferred"));
+        }
     }
     if let (Phase::CacheLookup, Some(cache)) = (entry.phase, &call.cache) {
         attributes.extend(lookup_attributes(call, cache));
@@ -321,6 +376,7 @@ fn phase_span(call: &Call, parent: SpanId, span_id: SpanId, entry: &Entry) -> Sp
         start: entry.start,
         end: Some(entry.end),
         attributes,
+        origin: if entry.timing == Timing::Inferred { Origin::Inferred } else { Origin::Measured },
         ..bare_span(call, span_id, name.into())
     }
 }

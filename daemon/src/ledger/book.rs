@@ -203,6 +203,7 @@ impl Book {
             tool_results: arrival.tool_results,
             ending: Ending::Open,
             speculation: None,
+            relay: None,
         });
         entry.calls.push(call.clone());
         entry.open_calls += 1;
@@ -271,6 +272,10 @@ impl Book {
         call.reasoning_tokens = departure.reasoning_tokens;
         call.tools = departure.tools;
         call.speculation = departure.speculation;
+        call.relay.clone_from(&departure.http.relay);
+        if let Some(model) = &departure.http.response_model {
+            call.model.clone_from(model);
+        }
         let exchange = Exchange { run_id: id.clone(), ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
         let call = Arc::new(call);

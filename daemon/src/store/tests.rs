@@ -46,6 +46,7 @@ fn call(start: Stamp) -> Call {
         tool_results: Vec::new(),
         ending: Ending::Open,
         speculation: None,
+        relay: None,
     }
 }
 

@@ -93,6 +93,7 @@ fn call(
         phases: BTreeMap::new(),
         error: None,
         speculation,
+        relay: None,
     }
 }
 

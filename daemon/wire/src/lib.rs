@@ -3,7 +3,8 @@
 //!
 //! [`openai`] speaks OpenAI's chat completions and completions, both as a server and as a client. [`sse`] is the framing
 //! below every streaming API, [`extension`] what servers say about their own time, [`trace_context`] and [`server_timing`]
-//! are headers, and [`conversation`] tells which requests continue which.
+//! are headers, and [`conversation`] tells which requests continue which. [`upstream`] reads what other servers and their
+//! clients say to each other: every API that is relayed.
 
 pub mod conversation;
 mod error;
@@ -12,5 +13,6 @@ pub mod openai;
 pub mod server_timing;
 pub mod sse;
 pub mod trace_context;
+pub mod upstream;
 
 pub use error::Error;

@@ -8,6 +8,7 @@ use crate::account::account_of;
 use crate::cache::CacheUse;
 use crate::call::{Call, Ending};
 use crate::phase::Phase;
+use crate::relay::Relayed;
 use crate::run::{Run, RunState};
 use crate::span::{Span, SpanId, TraceId};
 use crate::speculation::Speculation;
@@ -47,6 +48,9 @@ pub struct CallReport {
     pub error: Option<String>,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
+    /// Its way to the upstream and back; `None` for the engine's calls.
+    #[serde(default)]
+    pub relay: Option<Relayed>,
 }
 
 /// A call as data, its phases left empty. A call without an end lasts to `until`.
@@ -68,6 +72,7 @@ pub fn call_report(call: &Call, run: &Run, until: Stamp) -> CallReport {
         phases: BTreeMap::new(),
         error: error(call, run),
         speculation: call.speculation.clone(),
+        relay: call.relay.clone(),
     }
 }
 

@@ -69,7 +69,7 @@ fn the_schema_word_for_word() {
             {
                 "id": "0000000000000002", "model": "m", "upstream": "engine",
                 "offset_ns": 100, "wall_ns": 500, "ttft_ns": 300,
-                "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "cache": null,
+                "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "cache": null, "relay": null,
                 "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "reasoning_tokens": 0,
                 "tokens_per_second": 2e7,
                 "phases": {"prefill": 290, "draft": 50, "verify": 140},
@@ -78,7 +78,7 @@ fn the_schema_word_for_word() {
             {
                 "id": "0000000000000003", "model": "m", "upstream": "engine",
                 "offset_ns": 800, "wall_ns": 100, "ttft_ns": null,
-                "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "cache": null,
+                "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "cache": null, "relay": null,
                 "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "reasoning_tokens": 0,
                 "tokens_per_second": null, "phases": {}, "error": null, "speculation": null,
             },

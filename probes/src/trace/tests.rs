@@ -12,6 +12,8 @@ use super::*;
 
 fn exchange() -> Exchange {
     Exchange {
+        relay: None,
+        response_model: None,
         run_id: "r1".to_owned(),
         route: "/v1/chat/completions".to_owned(),
         path: "/r/r1/v1/chat/completions".to_owned(),
@@ -181,6 +183,8 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     failed.speculation = Some(speculation);
     failed.ending = Ending::HungUp;
     failed.cache = Some(cache());
+    let figures = Some("llama.cpp timings".to_owned());
+    failed.relay = Some(Relayed { figures, tokens_counted: true, ..Relayed::default() });
     let mut run = run(Some(2500));
     (run.name, run.conversation) = (Some("n".to_owned()), Some("c".to_owned()));
     let calls = [call(3, 1000, 1100).asks("a", "search"), call(4, 1200, 1300).brings("a")];
