@@ -6,7 +6,7 @@ import numpy as np
 
 import dialogues
 
-WIDTHS = (80, 128, 176, 240, 320, 400)
+WIDTHS = (80, 128, 176, 240, 320, 400, 560)
 SHORT = 176
 
 

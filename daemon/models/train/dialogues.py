@@ -154,7 +154,7 @@ def _offer(rng: Random) -> tuple[list, list]:
         if rng.random() < 0.2:
             plain = [tools.generic(rng)]
     elif x < 0.94:
-        code, plain = [], [tools.generic(rng) for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4)))]
+        code, plain = [], tools.alike(rng) if rng.random() < 0.3 else [tools.generic(rng) for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4)))]
     else:
         code = [tools.code_tool(rng, f) for f in rng.sample(tools.CODE, 2)]
         plain = [tools.generic(rng) for _ in range(2)]
@@ -292,16 +292,23 @@ def _core(rng: Random) -> Dialogue:
 
 
 def _drill(rng: Random) -> Dialogue:
-    """A short dialogue of a kind that is learnt late: two tools that are alike, or a search for what looks like a path."""
-    if rng.random() < 0.5:
-        plain = [tools.generic(rng) for _ in range(rng.choice((2, 2, 3)))]
+    """A short dialogue of a kind that is learnt late: tools that are alike, code tools under rare names, or a search for what looks like a path."""
+    x = rng.random()
+    if x < 0.55:
+        plain = tools.alike(rng) if x < 0.3 else [tools.generic(rng) for _ in range(rng.choice((2, 2, 3)))]
         if len({g.tool.name for g in plain}) < len(plain):
             return _drill(rng)
-        if rng.random() < 0.2:
+        rng.shuffle(plain)
+        if rng.random() < 0.15:
             text, wanted = _double_question(rng, [], plain)
             return Dialogue(_system(rng, True), [g.tool for g in plain], [Turn("user", text), Turn("assistant", _calls(wanted), True)])
         text, tool, args, _ = _tool_question(rng, [], plain)
         return Dialogue(_system(rng, True), [g.tool for g in plain], [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)])
+    if x < 0.7:
+        code = [tools.code_tool(rng, f, 0.1) for f in rng.sample(tools.CODE, rng.choice((2, 2, 3)))]
+        plain = [tools.generic(rng)] if rng.random() < 0.2 else []
+        text, tool, args, _ = _tool_question(rng, code, plain)
+        return Dialogue(DEMO_SYSTEM if rng.random() < 0.5 else _system(rng, True), code + [g.tool for g in plain], [Turn("user", text), Turn("assistant", call_text(tool.name, args), True)])
     code = [tools.code_tool(rng, f, 1.0) for f in tools.STANDARD]
     text, value = intents.search_odd(rng)
     call = Turn("assistant", call_text(code[0].name, code[0].arguments(value)), True)

@@ -124,7 +124,7 @@ def symbol(rng: Random) -> tuple[str, str]:
         return dress(rng, f"{show} the {of} {q}", rng.random() < 0.3), n
     if x < 0.68 and not simple:
         return dress(rng, f"{show} {q}", rng.random() < 0.3), n
-    form = rng.choice(("Where is {q} defined{w}?", "Where is {q} implemented{w}?", "Where is {q} declared?", "Where's {q} defined?", "Where do we define {q}?", "How is {q} implemented{w}?",
+    form = rng.choice(("Where is {q} defined{w}?", "Where is {q} implemented{w}?", "Where is {q} declared?", "Where's {q} defined?", "Where do we define {q}?", "How is {q} implemented{w}?", "How is {q} implemented?", "How is the {q} {k} implemented?",
                        "What does {q} do?", "What does the {q} {k} do?", "How does {q} work?", "How does our {q} {k} work?", "What does {q} look like?", "Where does {q} live?",
                        "In which file is {q} defined?", "Which file defines {q}?", "I want to see the {q} {k}", "I need to see {q}", "Let me see the {q} {k}", "Take me to {q}", "What is in {q}?",
                        "What does {q} return?", "Explain what {q} does", "Explain the {q} {k}{w}", "What arguments does {q} take?", "I'd like to see the implementation of {q}", "Where can I find the {q} {k}?",

@@ -7,7 +7,7 @@ is given. Which question wants which tool is the business of `intents.py`.
 from dataclasses import dataclass
 from random import Random
 
-from names import _cap, camel, directory, part, path, proper, pseudo, snake
+from names import WORDS, _cap, camel, directory, part, path, proper, pseudo, snake
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ send_message|to,text|Send {x} the message {y};Tell {x} that {y}|message|The mess
 """
 VERBS = ("get", "get", "get", "lookup", "fetch", "find", "check", "query")
 KEYS = ("name", "id", "city", "key", "target", "item", "user", "query", "customer", "project", "value", "code")
+# What people add to a noun when they speak: the tool is `get_phone`, the question is about the phone number.
+SPOKEN = ("address", "number", "name", "status", "level", "code", "date", "list", "id", "count")
+ACTIONS = ("open", "close", "start", "stop", "create", "delete", "lock", "unlock", "enable", "disable", "cancel", "approve", "archive", "restore", "pause", "resume",
+           "print", "export", "import", "assign", "publish", "update", "check", "mute", "sync")
+DO = ("{v} {n} {x}", "{v} the {n} {x}", "{v} the {n} of {x}", "{v} the {n} for {x}", "{v} {x}'s {n}", "Please {v} the {n} {x}", "I want to {v} {n} {x}", "Can you {v} the {n} {x}?")
 ASKS = ("What is the {n} of {x}?", "What's the {n} of {x}?", "Get the {n} of {x}", "Get the {n} for {x}", "What is the {n} for {x}?",
         "Check the {n} of {x}", "Look up the {n} of {x}", "Tell me the {n} of {x}", "Show me the {n} of {x}", "Which {n} does {x} have?",
         "Fetch the {n} for {x}", "I need the {n} of {x}", "Do you know the {n} of {x}?", "{n} of {x}?")
@@ -116,20 +121,64 @@ for _line in NAMED.strip().splitlines():
     GENERICS.append(Generic(Tool(_n, _params(_p), "generic"), tuple(_q.split(";")), _k, _l))
 
 
+def _word(rng: Random) -> str:
+    """A piece of a tool's or parameter's name: as a rule a word that exists."""
+    return rng.choice(WORDS) if rng.random() < 0.75 else part(rng)
+
+
+def _key(rng: Random) -> str:
+    """A parameter's name: a usual one, any word, or one with `_id` and the like behind it."""
+    x = rng.random()
+    if x < 0.5:
+        return rng.choice(KEYS)
+    word = _word(rng)
+    return word if x < 0.8 else word + rng.choice(("_id", "_id", "_name", "_key", "_code"))
+
+
+def _teller(rng: Random, verb: str, noun: list[str], key: str, kind: str) -> Generic:
+    """A made-up tool that tells one thing about a value."""
+    spoken = " ".join(noun) + (" " + rng.choice(SPOKEN) if rng.random() < 0.15 else "")
+    return Generic(Tool(verb + "_" + "_".join(noun), ((key, "string", True),), "generic"), tuple(a.replace("{n}", spoken) for a in ASKS), kind, "The " + spoken + " of {x}")
+
+
+def _doer(action: str, noun: str, key: str, kind: str) -> Generic:
+    """A made-up tool that does something to a value."""
+    asks = tuple(a.replace("{v}", action).replace("{n}", noun) for a in DO)
+    return Generic(Tool(action + "_" + noun, ((key, "string", True),), "generic"), tuple(a[0].upper() + a[1:] for a in asks), kind, action.capitalize() + " " + noun + " {x}")
+
+
 def generic(rng: Random) -> Generic:
     """A named generic tool, or one that is made up around a noun."""
     if rng.random() < 0.5:
         g = rng.choice(GENERICS)
         if rng.random() < 0.12:
-            first = (rng.choice(KEYS), *g.tool.params[0][1:])
+            first = (_key(rng), *g.tool.params[0][1:])
             if first[0] not in [p[0] for p in g.tool.params[1:]]:
                 g = Generic(Tool(g.tool.name, (first, *g.tool.params[1:]), "generic"), g.asks, g.kind, g.label)
         return g
-    noun = [part(rng) for _ in range(rng.choice((1, 1, 2)))]
-    name = rng.choice(VERBS) + "_" + "_".join(noun)
-    tool = Tool(name, ((rng.choice(KEYS), "string", True),), "generic")
-    spoken = " ".join(noun)
-    return Generic(tool, tuple(a.replace("{n}", spoken) for a in ASKS), rng.choice(("place", "id", "person", "topic")), "The " + spoken + " of {x}")
+    kind = rng.choice(("place", "id", "person", "topic"))
+    if rng.random() < 0.2:
+        return _doer(rng.choice(ACTIONS), part(rng), _key(rng), kind)
+    return _teller(rng, rng.choice(VERBS), [part(rng) for _ in range(rng.choice((1, 1, 2)))], _key(rng), kind)
+
+
+def alike(rng: Random) -> list[Generic]:
+    """Two or three tools that differ in one word, or that take the same kind of thing."""
+    count, x = rng.choice((2, 2, 2, 3)), rng.random()
+    key, kind = _key(rng), rng.choice(("place", "id", "person", "topic"))
+    if x < 0.5:
+        verb, same = rng.choice(VERBS), [_word(rng)] if rng.random() < 0.25 else []
+        found = [_teller(rng, verb, [_word(rng)] + same, key, kind) for _ in range(count)]
+    elif x < 0.7:
+        noun = _word(rng)
+        found = [_doer(a, noun, key, kind) for a in rng.sample(ACTIONS, count)]
+    elif x < 0.8:
+        noun = [_word(rng)]
+        found = [_teller(rng, rng.choice(VERBS[:3]), noun, key, kind), _doer(rng.choice(ACTIONS), noun[0], key, kind)]
+    else:
+        first = rng.choice(GENERICS)
+        found = rng.sample([g for g in GENERICS if g.kind == first.kind], 2) if sum(g.kind == first.kind for g in GENERICS) > 1 else [first]
+    return found if len({g.tool.name for g in found}) == len(found) else alike(rng)
 
 
 def generic_value(rng: Random, kind: str, second: bool = False):
@@ -252,4 +301,4 @@ def _matches(rng: Random, family: str, what: str) -> tuple[str, str]:
     return text, f"I found several matches for {what}. The first is in {found}"
 
 
-__all__ = ["CODE", "FAMILIES", "GENERICS", "Generic", "STANDARD", "Tool", "_cap", "code_tool", "generic", "generic_value", "result_and_report"]
+__all__ = ["CODE", "FAMILIES", "GENERICS", "Generic", "STANDARD", "Tool", "_cap", "alike", "code_tool", "generic", "generic_value", "result_and_report"]
