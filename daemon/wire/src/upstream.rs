@@ -2,7 +2,7 @@
 //! answer says. All of it is read from copies, generously: what cannot be read is counted and never anybody's error.
 //!
 //! [`Api`] tells the APIs apart, [`Asked`] is a request as facts, [`Reader`] turns an answer's bytes into [`Facts`] as they
-//! come, however they are cut, [`refusal`] writes errors in each API's own form, and [`ModelName`] finds the one field of a
+//! come, however they are cut, [`refusal()`] writes errors in each API's own form, and [`ModelName`] finds the one field of a
 //! request by which it is routed before the rest has arrived.
 
 mod anthropic;
