@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::blob::{Wanted, remove};
+use super::blob::Wanted;
 use super::client::{About, Hub};
 use super::error::{HubError, Result};
 use super::files;
@@ -121,8 +122,10 @@ impl Hub {
         fs::create_dir_all(folder).map_err(HubError::disk(folder))?;
         let content = Path::new("../../blobs").join(&wanted.about.etag);
         if fs::read_link(&link).ok().as_ref() != Some(&content) {
-            remove(&link)
-                .and_then(|()| std::os::unix::fs::symlink(content, &link))
+            // Made aside and moved into place: whoever fetches the same at this moment never misses the file.
+            let aside = folder.join(format!(".{}.{}", wanted.about.etag, own_name()));
+            std::os::unix::fs::symlink(content, &aside)
+                .and_then(|()| fs::rename(&aside, &link))
                 .map_err(HubError::disk(&link))?;
         }
         progress.done(wanted.file);
@@ -139,6 +142,12 @@ impl Hub {
         fs::create_dir_all(folder).map_err(HubError::disk(folder))?;
         fs::write(&path, commit).map_err(HubError::disk(&path))
     }
+}
+
+/// A name that nobody else on this machine has at this time.
+fn own_name() -> String {
+    static NAMES: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Of whatever the hub says.
