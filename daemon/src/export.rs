@@ -1,13 +1,19 @@
-//! Spans out, by OTLP, to wherever the standard `OTEL_*` variables point. Nobody waits for it: what an endpoint does not take in
-//! time is dropped and counted. Which spans there are is the ledger's business.
+//! Spans and metrics out: by OTLP, to wherever the standard `OTEL_*` variables point, and metrics on `/metrics` to whoever reads
+//! them. Nobody waits for it: what an endpoint does not take in time is dropped and counted. Which spans and samples there are
+//! is the ledger's business.
 //!
-//! Read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`,
-//! `OTEL_EXPORTER_OTLP_[TRACES_]PROTOCOL`, `OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT`, `OTEL_SERVICE_NAME`,
-//! `OTEL_RESOURCE_ATTRIBUTES`. Read by the crate `opentelemetry-otlp` itself: `..._HEADERS`, `..._COMPRESSION`, `..._INSECURE`.
+//! Read here, X being `TRACES` or `METRICS`: `OTEL_SDK_DISABLED`, `OTEL_X_EXPORTER`, `OTEL_EXPORTER_OTLP_[X_]ENDPOINT`,
+//! `OTEL_EXPORTER_OTLP_[X_]PROTOCOL`, `OTEL_EXPORTER_OTLP_[X_]TIMEOUT`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_SERVICE_NAME`,
+//! `OTEL_RESOURCE_ATTRIBUTES`. Read by the crate `opentelemetry-otlp` itself: `..._HEADERS`, `..._COMPRESSION`, `..._INSECURE`,
+//! `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
 
 mod data;
 mod destination;
+mod exposition;
 mod pump;
+mod push;
+mod readings;
+mod scrape;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::Router;
+use dwell_engine::backend::Backend;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
@@ -28,8 +36,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::ledger::{Handle, Record};
-use destination::Destination;
+use destination::{Destination, TRACES};
 use pump::{Dropped, Pump};
+use readings::Readings;
+
+pub use push::Push;
 
 /// Records that may wait for the exporter's task, which only sorts them into a queue of spans.
 const RECORDS: usize = 1024;
@@ -57,6 +68,11 @@ pub enum Error {
     /// The exporter's own settings contradict each other.
     #[error("spans cannot be exported: {0}; check the OTEL_EXPORTER_OTLP_ variables")]
     Build(#[from] ExporterBuildError),
+}
+
+/// `/metrics`: what the ledger has counted, and what is read of the host and the engine at that moment.
+pub fn routes(ledger: Handle, backend: Option<Arc<dyn Backend>>) -> Router {
+    scrape::routes(Readings { ledger, backend })
 }
 
 /// The longest that a span waits for others to be sent with.
@@ -90,7 +106,7 @@ impl Exporter {
         own: SocketAddr,
         ledger: Handle,
     ) -> Result<Option<Self>, Error> {
-        let Some(destination) = Destination::from_env(env)? else { return Ok(None) };
+        let Some(destination) = Destination::from_env(env, &TRACES)? else { return Ok(None) };
         if destination.is(own) {
             tracing::warn!(
                 endpoint = destination.endpoint,
@@ -148,7 +164,7 @@ fn connected(destination: &Destination) -> Result<SpanExporter, Error> {
     if matches!(destination.protocol, Protocol::Grpc) {
         let mut builder = builder.with_tonic().with_endpoint(endpoint).with_timeout(timeout);
         if destination.tls {
-            builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+            builder = builder.with_tls_config(tls());
         }
         return Ok(builder.build()?);
     }
@@ -157,9 +173,19 @@ fn connected(destination: &Destination) -> Result<SpanExporter, Error> {
         .with_protocol(destination.protocol)
         .with_endpoint(endpoint)
         .with_timeout(timeout);
+    Ok(with_client(builder, destination)?.build()?)
+}
+
+/// TLS to an endpoint that speaks gRPC.
+fn tls() -> ClientTlsConfig {
+    ClientTlsConfig::new().with_enabled_roots()
+}
+
+/// The client to an endpoint that speaks HTTP.
+fn with_client<B: WithHttpConfig>(builder: B, destination: &Destination) -> Result<B, Error> {
+    let timeout = destination.timeout;
     if !destination.tls {
-        let client = HyperClient::with_default_connector(timeout, None);
-        return Ok(builder.with_http_client(client).build()?);
+        return Ok(builder.with_http_client(HyperClient::with_default_connector(timeout, None)));
     }
     // Named rather than left to the process's default, of which there may be two.
     let cryptography = rustls::crypto::ring::default_provider();
@@ -169,6 +195,5 @@ fn connected(destination: &Destination) -> Result<SpanExporter, Error> {
         .https_only()
         .enable_http1()
         .build();
-    let client = HyperClient::new(connector, timeout, None);
-    Ok(builder.with_http_client(client).build()?)
+    Ok(builder.with_http_client(HyperClient::new(connector, timeout, None)))
 }

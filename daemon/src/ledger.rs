@@ -2,12 +2,15 @@
 //! vocabulary and nothing of HTTP, SQLite or OTLP: what it concludes leaves through channels.
 
 mod book;
+mod entry;
 mod event;
 mod handle;
+mod meter;
+mod outlets;
 mod stitch;
 #[cfg(test)]
 mod tests;
 
-pub use book::Outlets;
 pub use event::{Arrival, Departure, Event, Record, RunDeclared, RunKeys, Snapshot};
 pub use handle::{Handle, Ledger, Running};
+pub use outlets::Outlets;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
-use crate::export::Exporter;
+use crate::export::{self, Exporter, Push};
 use crate::gateway::{self, Gateway};
 use crate::intake;
 use crate::ledger::{self, Ledger, Outlets};
@@ -38,6 +38,7 @@ pub struct Service {
     stop: CancellationToken,
     runs: ledger::Running,
     exporter: Option<Exporter>,
+    push: Option<Push>,
     writer: Writer,
 }
 
@@ -60,7 +61,13 @@ impl Service {
             None
         });
         let export = exporter.as_ref().map(|exporter| exporter.sender.clone());
-        let runs = runs.start(Outlets { store, export });
+        let push = Push::from_env(&env, addr, ledger.clone(), backend.clone());
+        let push = push.unwrap_or_else(|error| {
+            tracing::warn!(%error, "metrics are not pushed; they are on /metrics");
+            None
+        });
+        let metrics = push.as_ref().map(|push| push.sink.clone());
+        let runs = runs.start(Outlets { store, export, metrics });
         let router = Router::new()
             .merge(gateway::routes(Gateway {
                 backend: backend.clone(),
@@ -68,6 +75,7 @@ impl Service {
                 tracing: settings.tracing,
             }))
             .merge(intake::routes(ledger.clone()))
+            .merge(export::routes(ledger.clone(), backend.clone()))
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
         let stop = CancellationToken::new();
         // Small frames must not wait for the client's acknowledgement of the ones before: 40 ms on the first token.
@@ -85,7 +93,7 @@ impl Service {
                 tracing::error!(%error, "the server has ended");
             }
         });
-        Ok(Self { addr, ledger, server, stop, runs, exporter, writer })
+        Ok(Self { addr, ledger, server, stop, runs, exporter, push, writer })
     }
 
     /// Takes no more requests, lets those under way finish for a moment, closes the runs, and flushes store and exporter:
@@ -98,9 +106,17 @@ impl Service {
             server.abort();
         }
         self.runs.close().await;
-        if let Some(exporter) = self.exporter {
-            exporter.shutdown(FLUSH).await;
-        }
+        let spans = async move {
+            if let Some(exporter) = self.exporter {
+                exporter.shutdown(FLUSH).await;
+            }
+        };
+        let metrics = async move {
+            if let Some(push) = self.push {
+                push.shutdown(FLUSH).await;
+            }
+        };
+        tokio::join!(spans, metrics);
         let writer = self.writer;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the store did not finish");

@@ -136,7 +136,7 @@ impl Daemon {
         tokio::spawn(async move { while records.recv().await.is_some() {} });
         let export = Some(exporter.sender.clone());
         let exporter = Some(exporter);
-        let runs = runs.start(Outlets { store, export });
+        let runs = runs.start(Outlets { store, export, metrics: None });
         let backend = Arc::new(Fake::new(4, move |_| script.clone()));
         let gateway =
             Gateway { backend: Some(backend.clone()), ledger: ledger.clone(), tracing: true };

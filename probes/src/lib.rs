@@ -13,6 +13,7 @@ pub mod error;
 pub mod histogram;
 pub mod host;
 pub mod infer;
+pub mod metrics;
 pub mod names;
 pub mod phase;
 pub mod relay;

@@ -1,7 +1,9 @@
-//! The only list of names that leave the process: spans and attributes, with unit and meaning. Who sets them is the
+//! The only list of names that leave the process: spans and attributes, with unit and meaning; metrics are in [`metrics`]. Who sets them is the
 //! business of [`crate::trace`] and the exporters; names that only others use are the classifier's.
 //!
 //! Names without the prefix `dwell.` are those of the OpenTelemetry semantic conventions (GenAI and HTTP).
+
+pub mod metrics;
 
 use crate::category::Category;
 

@@ -187,7 +187,7 @@ fn holds(around: &Entry, inner: &Entry) -> bool {
 }
 
 /// Why the call failed in words, and as a short type.
-fn failure(call: &Call, status: u16) -> Option<(String, String)> {
+pub(crate) fn failure(call: &Call, status: u16) -> Option<(String, String)> {
     match &call.ending {
         Ending::Open | Ending::Answered => None,
         Ending::HungUp => {

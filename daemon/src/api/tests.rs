@@ -19,7 +19,7 @@ impl Server {
         let (ledger, runs) = Ledger::new();
         let (store, mut records) = mpsc::channel(64);
         tokio::spawn(async move { while records.recv().await.is_some() {} });
-        let runs = runs.start(Outlets { store, export: None });
+        let runs = runs.start(Outlets { store, export: None, metrics: None });
         let fake = Fake::new(0, |_| Script::default());
         let router = routes(Api::new(ledger, Some(&fake)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

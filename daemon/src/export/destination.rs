@@ -1,6 +1,7 @@
-//! Where spans go and on whose behalf, read from the standard variables.
+//! Where spans and metrics go and on whose behalf, read from the standard variables.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::Uri;
@@ -10,12 +11,41 @@ use opentelemetry_sdk::Resource;
 
 use super::Error;
 
+/// What is sent, by the variables that are about it alone.
+#[derive(Debug)]
+pub(super) struct Signal {
+    exporter: &'static str,
+    endpoint: &'static str,
+    protocol: &'static str,
+    timeout: &'static str,
+    /// Where it goes below the base address.
+    path: &'static str,
+}
+
+/// Spans.
+pub(super) const TRACES: Signal = Signal {
+    exporter: "OTEL_TRACES_EXPORTER",
+    endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    timeout: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    path: "v1/traces",
+};
+
+/// Metrics.
+pub(super) const METRICS: Signal = Signal {
+    exporter: "OTEL_METRICS_EXPORTER",
+    endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+    timeout: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+    path: "v1/metrics",
+};
+
 /// What the variables say.
 #[derive(Debug)]
 pub(super) struct Destination {
     /// The address that requests are made to.
     pub(super) endpoint: String,
-    /// How spans are sent.
+    /// How it is sent.
     pub(super) protocol: Protocol,
     /// On whose behalf.
     pub(super) resource: Resource,
@@ -31,16 +61,16 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Destination {
     /// `None` when no endpoint is named or export is switched off.
-    pub(super) fn from_env(env: Env<'_>) -> Result<Option<Self>, Error> {
+    pub(super) fn from_env(env: Env<'_>, signal: &Signal) -> Result<Option<Self>, Error> {
         // The specification: an empty variable counts as one that is not set.
         let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let disabled = env("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        let exporter = env("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".to_owned());
+        let exporter = env(signal.exporter).unwrap_or_else(|| "otlp".to_owned());
         if disabled || !exporter.split(',').any(|name| name.trim() == "otlp") {
             return Ok(None);
         }
-        let protocol = protocol(&env);
-        let named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+        let protocol = protocol(&env, signal);
+        let named = [signal.endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT"]
             .into_iter()
             .find_map(|name| Some((name, env(name)?)));
         let Some((variable, value)) = named else { return Ok(None) };
@@ -48,12 +78,12 @@ impl Destination {
         let (host, port) = host_and_port(&value).map_err(refuse)?;
         let is_base = variable == "OTEL_EXPORTER_OTLP_ENDPOINT";
         let endpoint = if is_base && !matches!(protocol, Protocol::Grpc) {
-            format!("{}/v1/traces", value.trim_end_matches('/'))
+            format!("{}/{}", value.trim_end_matches('/'), signal.path)
         } else {
             value.clone()
         };
         let tls = endpoint.starts_with("https:");
-        let (resource, timeout) = (resource(&env), timeout(&env));
+        let (resource, timeout) = (resource(&env), timeout(&env, signal));
         Ok(Some(Self { endpoint, protocol, resource, timeout, tls, host, port }))
     }
 
@@ -70,8 +100,8 @@ impl Destination {
     }
 }
 
-fn protocol(env: &dyn Fn(&str) -> Option<String>) -> Protocol {
-    let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+fn protocol(env: &dyn Fn(&str) -> Option<String>, signal: &Signal) -> Protocol {
+    let names = [signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"];
     for (name, value) in names.into_iter().filter_map(|name| Some((name, env(name)?))) {
         match value.to_ascii_lowercase().as_str() {
             "grpc" => return Protocol::Grpc,
@@ -83,8 +113,8 @@ fn protocol(env: &dyn Fn(&str) -> Option<String>) -> Protocol {
     Protocol::HttpBinary
 }
 
-fn timeout(env: &dyn Fn(&str) -> Option<String>) -> Duration {
-    let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+fn timeout(env: &dyn Fn(&str) -> Option<String>, signal: &Signal) -> Duration {
+    let names = [signal.timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"];
     let told_ms = names.into_iter().find_map(|name| env(name)?.parse().ok());
     told_ms.map_or(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Duration::from_millis)
 }
@@ -99,12 +129,15 @@ fn host_and_port(endpoint: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
 }
 
+/// This process, to whoever gets its spans and its metrics.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
+
 /// The specification's order: `OTEL_SERVICE_NAME` before `OTEL_RESOURCE_ATTRIBUTES` before what we know ourselves.
 fn resource(env: &dyn Fn(&str) -> Option<String>) -> Resource {
     let mut attributes = vec![
         KeyValue::new("service.name", "dwell"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+        KeyValue::new("service.instance.id", INSTANCE.clone()),
     ];
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         attributes.push(KeyValue::new("host.name", host.trim().to_owned()));
@@ -146,7 +179,7 @@ mod tests {
         let env = |name: &str| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        Destination::from_env(&env)
+        Destination::from_env(&env, &TRACES)
     }
 
     fn found(variables: &[(&str, &str)]) -> Destination {
@@ -171,6 +204,28 @@ mod tests {
         assert_eq!(found(&[BASE, own]).endpoint, "http://traces:9/x");
         let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
         assert_eq!(found(&[BASE, grpc]).endpoint, BASE.1);
+    }
+
+    #[test]
+    fn metrics_have_variables_of_their_own() {
+        let read = |variables: &[(&str, &str)]| {
+            let env = |name: &str| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            };
+            Destination::from_env(&env, &METRICS).unwrap()
+        };
+        assert_eq!(read(&[BASE]).unwrap().endpoint, "http://collector:4318/v1/metrics");
+        assert!(read(&[BASE, ("OTEL_METRICS_EXPORTER", "prometheus")]).is_none());
+        assert!(read(&[BASE, ("OTEL_TRACES_EXPORTER", "none")]).is_some());
+        let own = (
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            "http://prometheus:9090/api/v1/otlp/v1/metrics",
+        );
+        let (traces, json) =
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL");
+        let found = read(&[BASE, own, (traces, "grpc"), (json, "http/json")]).unwrap();
+        assert_eq!(found.endpoint, own.1);
+        assert!(matches!(found.protocol, Protocol::HttpJson));
     }
 
     #[test]

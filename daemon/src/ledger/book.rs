@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use dwell_probes::call::{Call, Ending};
 use dwell_probes::classify::{Class, classify};
-use dwell_probes::report::{RunReport, account_run, report};
+use dwell_probes::report::{RunReport, account_run};
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::{Span, SpanId};
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Exchange;
-use dwell_probes::{infer, names, trace};
-use tokio::sync::mpsc;
+use dwell_probes::{infer, metrics, names, trace};
 
-use super::event::{Arrival, Departure, Event, Record, RunDeclared, RunKeys};
+use super::entry::{Ends, Entry, ends, state_when_silent};
+use super::event::{Arrival, Departure, Event, Record, RunDeclared};
+use super::meter::Meter;
+use super::outlets::{Outbox, Outlets};
 use super::stitch::{Place, Stitch, Tail};
 use crate::ids;
 
@@ -24,75 +26,11 @@ const RUNS: usize = 512;
 /// Runs shown in a snapshot.
 const SHOWN: usize = 50;
 
-/// Spans kept for one run. A run of 1,000 long speculative calls has fewer.
-const SPANS: usize = 200_000;
-
 /// A run that nobody declared is over when nothing was heard of it for this long: agents think for seconds, not minutes.
 const IDLE_NS: u64 = 60_000_000_000;
 
 /// A run whose tools still run may be silent for longer: builds and test suites take minutes.
 const IDLE_TOOLS_NS: u64 = 900_000_000_000;
-
-/// Where conclusions go. Sending never waits; what does not fit is counted.
-#[derive(Debug)]
-pub struct Outlets {
-    /// To the store: everything that must outlast the process.
-    pub store: mpsc::Sender<Record>,
-    /// To the exporter, when there is one: complete spans of our own.
-    pub export: Option<mpsc::Sender<Record>>,
-}
-
-/// What ends a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// Its end will be declared, as its beginning was.
-    Declared,
-    /// Its caller named it or its trace, so more calls may come until nothing is heard of it.
-    Silent,
-    /// It is over with an answer that asks for nothing.
-    Answered,
-}
-
-/// What is known of one run.
-#[derive(Debug)]
-struct Entry {
-    run: Run,
-    ends: Ends,
-    calls: Vec<Arc<Call>>,
-    spans: Vec<Span>,
-    /// Calls under way.
-    open_calls: usize,
-    /// The last answer asked for tools.
-    awaits_tools: bool,
-    /// The latest evidence.
-    last: Stamp,
-    /// Spans and phases that were lost.
-    dropped: u64,
-    changed: bool,
-    shown: Option<Arc<RunReport>>,
-}
-
-impl Entry {
-    fn report(&self) -> RunReport {
-        report(&self.run, &self.calls(), &self.spans, self.dropped)
-    }
-
-    fn calls(&self) -> Vec<Call> {
-        self.calls.iter().map(|call| Call::clone(call)).collect()
-    }
-
-    /// Keeps spans as far as there is room, and counts the others.
-    fn keep(&mut self, spans: &[Span]) {
-        let room = SPANS.saturating_sub(self.spans.len()).min(spans.len());
-        self.spans.extend_from_slice(&spans[..room]);
-        self.dropped += (spans.len() - room) as u64;
-    }
-
-    fn heard_of(&mut self, at: Stamp) {
-        self.last = self.last.max(at);
-        self.changed = true;
-    }
-}
 
 /// All runs in memory.
 #[derive(Debug)]
@@ -101,9 +39,8 @@ pub(super) struct Book {
     stitch: Stitch,
     /// The run of each call under way and the last link of its conversation.
     open: HashMap<SpanId, String>,
-    outlets: Outlets,
-    unsent_to_store: u64,
-    unsent_to_export: u64,
+    outbox: Outbox,
+    meter: Meter,
     changed: bool,
 }
 
@@ -113,9 +50,8 @@ impl Book {
             entries: HashMap::new(),
             stitch: Stitch::default(),
             open: HashMap::new(),
-            outlets,
-            unsent_to_store: 0,
-            unsent_to_export: 0,
+            outbox: Outbox::new(outlets),
+            meter: Meter::default(),
             changed: true,
         }
     }
@@ -164,6 +100,7 @@ impl Book {
             awaits_tools: false,
             last: started,
             dropped: 0,
+            told: None,
             changed: true,
             shown: None,
         });
@@ -278,6 +215,8 @@ impl Book {
         }
         let exchange = Exchange { run_id: id.clone(), ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
+        let samples = metrics::call_samples(&call, &departure.timeline, &exchange);
+        self.meter.take(samples, &self.outbox);
         let call = Arc::new(call);
         *slot = call.clone();
         entry.keep(&spans);
@@ -363,7 +302,8 @@ impl Book {
         if entry.run.state != RunState::Open {
             return;
         }
-        entry.run.ended = Some(ended.unwrap_or(entry.last).max(entry.run.started));
+        let ended = ended.unwrap_or(entry.last).max(entry.run.started);
+        entry.run.ended = Some(ended);
         entry.run.state = state;
         entry.changed = true;
         let calls = entry.calls();
@@ -381,6 +321,19 @@ impl Book {
         self.store(Record::Run(run));
         self.export(Record::Spans { run: id.to_owned(), spans: spans.into() });
         self.changed = true;
+        self.settle(ended);
+    }
+
+    /// Counts the runs that are over by now, all of them when the end has come.
+    pub(super) fn settle(&mut self, now: Stamp) {
+        for entry in self.entries.values_mut().filter(|entry| entry.is_settled(now)) {
+            self.meter.take(entry.samples(), &self.outbox);
+        }
+    }
+
+    /// What has been counted by now.
+    pub(super) fn metrics(&self) -> metrics::Registry {
+        self.meter.registry()
     }
 
     /// Ends the runs of which nothing was heard for a while.
@@ -400,6 +353,7 @@ impl Book {
         for (id, state) in idle {
             self.finish(&id, None, state);
         }
+        self.settle(now);
     }
 
     /// Ends every open run, because the daemon stops.
@@ -413,6 +367,7 @@ impl Book {
         for (id, state) in open {
             self.finish(&id, None, state);
         }
+        self.settle(Stamp(u64::MAX));
     }
 
     /// One run's report as of now.
@@ -443,24 +398,17 @@ impl Book {
         Some(reports.collect())
     }
 
-    /// Records that the store's queue had no room for, since the last time.
-    pub(super) fn take_unsent_to_store(&mut self) -> u64 {
-        std::mem::take(&mut self.unsent_to_store)
-    }
-
-    /// Records that the exporter's queue had no room for, since the last time.
-    pub(super) fn take_unsent_to_export(&mut self) -> u64 {
-        std::mem::take(&mut self.unsent_to_export)
+    /// What was sent where there was no room.
+    pub(super) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     fn store(&mut self, record: Record) {
-        self.unsent_to_store += u64::from(self.outlets.store.try_send(record).is_err());
+        self.outbox.store(record);
     }
 
     fn export(&mut self, record: Record) {
-        if let Some(export) = &self.outlets.export {
-            self.unsent_to_export += u64::from(export.try_send(record).is_err());
-        }
+        self.outbox.export(record);
     }
 
     /// Lets the oldest finished run go when memory is full.
@@ -475,24 +423,10 @@ impl Book {
             .min_by_key(|entry| entry.last)
             .map(|entry| entry.run.id.clone());
         if let Some(id) = oldest {
-            self.entries.remove(&id);
+            if let Some(mut entry) = self.entries.remove(&id).filter(|entry| !entry.is_told()) {
+                self.meter.take(entry.samples(), &self.outbox);
+            }
             self.stitch.forget(&id);
         }
-    }
-}
-
-/// What ends a run that began with a call of these keys.
-fn ends(keys: &RunKeys) -> Ends {
-    let named = keys.run.is_some() || keys.parent.is_some() || keys.baggage.is_some();
-    if named { Ends::Silent } else { Ends::Answered }
-}
-
-/// What a run is called that has not declared its end: over, unless something was still expected.
-fn state_when_silent(entry: &Entry) -> RunState {
-    let expected = entry.ends == Ends::Declared;
-    if expected || entry.awaits_tools || entry.open_calls > 0 {
-        RunState::Unfinished
-    } else {
-        RunState::Finished
     }
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dwell_probes::metrics::Registry;
 use dwell_probes::report::RunReport;
 use dwell_probes::time::Stamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::book::{Book, Outlets};
+use super::book::Book;
 use super::event::{Event, Snapshot};
+use super::outlets::Outlets;
 
 /// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
 const QUEUE: usize = 8192;
@@ -42,6 +44,7 @@ impl Dropped {
 enum Message {
     Event(Event),
     Report { run: String, reply: oneshot::Sender<Option<RunReport>> },
+    Metrics { reply: oneshot::Sender<Registry> },
     Close { reply: oneshot::Sender<()> },
 }
 
@@ -71,6 +74,18 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Report { run: run.to_owned(), reply }).await.ok()?;
         answer.await.ok().flatten()
+    }
+
+    /// The metrics of everything that was told before; `None` when the ledger has ended.
+    pub async fn metrics(&self) -> Option<Registry> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Metrics { reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// What was dropped since the start, by what it was.
+    pub fn dropped(&self) -> Vec<(&'static str, u64)> {
+        self.dropped.list()
     }
 
     /// Counts something that was dropped anywhere in the daemon; the count is on every screen.
@@ -133,6 +148,9 @@ impl Ledger {
                         // The asker may have gone; nothing depends on the answer.
                         let _gone = reply.send(book.report(&run));
                     }
+                    Some(Message::Metrics { reply }) => {
+                        let _gone = reply.send(book.metrics());
+                    }
                     Some(Message::Close { reply }) => {
                         book.close_all();
                         let _gone = reply.send(());
@@ -149,8 +167,8 @@ impl Ledger {
     }
 
     fn publish(&self, book: &mut Book) {
-        self.dropped.count("store", book.take_unsent_to_store());
-        self.dropped.count("export", book.take_unsent_to_export());
+        self.dropped.count("store", book.outbox().take_unsent_to_store());
+        self.dropped.count("export", book.outbox().take_unsent_to_export());
         let dropped = self.dropped.list();
         let old = self.publish.borrow().clone();
         let runs = book.changed_reports();

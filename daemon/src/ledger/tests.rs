@@ -1,5 +1,7 @@
 //! From events to runs: what belongs together, when it is over, and what leaves through the outlets.
 
+mod meter;
+
 use std::sync::Arc;
 
 use dwell_probes::call::{Ending, ToolRequest};
@@ -12,7 +14,7 @@ use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
 use tokio::sync::mpsc;
 
-use super::book::{Book, Outlets};
+use super::book::Book;
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -31,7 +33,7 @@ impl Desk {
         let (store, stored) = mpsc::channel(1000);
         let (export, exported) = mpsc::channel(1000);
         Self {
-            book: Book::new(Outlets { store, export: Some(export) }),
+            book: Book::new(Outlets { store, export: Some(export), metrics: None }),
             stored,
             exported,
             calls: 0,
@@ -309,7 +311,7 @@ fn a_call_under_way_is_stored_at_once() {
 #[test]
 fn a_full_outlet_is_counted_and_waited_for_by_nobody() {
     let (store, _stored) = mpsc::channel(1);
-    let mut book = Book::new(Outlets { store, export: None });
+    let mut book = Book::new(Outlets { store, export: None, metrics: None });
     for _ in 0..3 {
         book.take(Event::RunDeclared(RunDeclared {
             id: crate::ids::run_id(),
@@ -320,15 +322,15 @@ fn a_full_outlet_is_counted_and_waited_for_by_nobody() {
             started: START,
         }));
     }
-    assert_eq!(book.take_unsent_to_store(), 2);
-    assert_eq!(book.take_unsent_to_store(), 0);
+    assert_eq!(book.outbox().take_unsent_to_store(), 2);
+    assert_eq!(book.outbox().take_unsent_to_store(), 0);
 }
 
 #[tokio::test]
 async fn what_was_told_before_is_in_the_report_and_closing_closes_the_runs() {
     let (store, mut stored) = mpsc::channel(100);
     let (handle, ledger) = Ledger::new();
-    let running = ledger.start(Outlets { store, export: None });
+    let running = ledger.start(Outlets { store, export: None, metrics: None });
     handle.tell(Event::RunDeclared(RunDeclared {
         id: "run-y".into(),
         trace_id: crate::ids::trace_id(),

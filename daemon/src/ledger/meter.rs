@@ -1,0 +1,65 @@
+//! When a fact is closed and therefore counted: a call when it has ended, a run when it is over and its agent's spans have had time
+//! to arrive. What is sampled of a fact is decided in `dwell_probes::metrics`.
+
+use dwell_probes::infer::inferred_spans;
+use dwell_probes::metrics::{Registry, Sample, Told, run_samples};
+use dwell_probes::report::account_run;
+use dwell_probes::run::RunState;
+use dwell_probes::time::Stamp;
+
+use super::entry::{Ends, Entry};
+use super::outlets::Outbox;
+
+/// How long after a run's end its agent's spans may come: agents send them in batches, every 5 s by default.
+pub(super) const SETTLE_NS: u64 = 10_000_000_000;
+
+/// The daemon's metrics so far.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    registry: Registry,
+}
+
+impl Meter {
+    /// Adds samples up, and passes them on as they were counted.
+    pub(super) fn take(&mut self, samples: Vec<Sample>, outbox: &Outbox) {
+        for sample in samples {
+            if let (Some(counted), Some(sink)) = (self.registry.take(sample), outbox.metrics()) {
+                sink.take(&counted);
+            }
+        }
+    }
+
+    /// What all samples came to.
+    pub(super) fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+}
+
+impl Entry {
+    /// Whether the run is over and nothing is to come that would change its account.
+    pub(super) fn is_settled(&self, now: Stamp) -> bool {
+        // Who declares an end has waited for the agent.
+        let waited = self.ends == Ends::Declared
+            || self.run.ended.is_some_and(|ended| now.since(ended) > SETTLE_NS);
+        self.run.state != RunState::Open && !self.is_told() && waited
+    }
+
+    /// Whether all of the run has been sampled.
+    pub(super) fn is_told(&self) -> bool {
+        let ended = self.run.ended.unwrap_or(self.last);
+        self.told.as_ref().is_some_and(|told| told.until >= ended)
+    }
+
+    /// The samples of the run, or of what was added to it since the last time.
+    pub(super) fn samples(&mut self) -> Vec<Sample> {
+        let calls = self.calls();
+        let account = account_run(&self.run, &calls, &self.spans);
+        let mut spans = self.spans.clone();
+        spans.extend(inferred_spans(&self.run, &calls, &self.spans));
+        let parts = (&account.blocking, &account.inferred);
+        let samples = run_samples(&self.run, parts, account.wall_ns, &spans, self.told.as_ref());
+        let until = self.run.ended.unwrap_or(self.last);
+        self.told = Some(Told { account: account.blocking, inferred: account.inferred, until });
+        samples
+    }
+}
