@@ -4,8 +4,6 @@
 mod ask;
 mod call;
 mod client;
-mod keys;
-mod record;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -29,10 +27,10 @@ use dwell_wire::openai::{Error, Model, models_json};
 use crate::body;
 use crate::ids;
 use crate::ledger::{Arrival, Handle};
+use crate::record::{Recorder, keys};
 use ask::{Asked, NotAsked, Route};
 use call::Call;
 use client::Client;
-use record::Recorder;
 
 /// What the model APIs are served from.
 #[derive(Clone)]
@@ -135,7 +133,8 @@ impl Gateway {
             Err(NotAsked { error, model }) => {
                 if let Some(model) = model {
                     let arrival = Arrival { model, ..arrival };
-                    self.record(arrival, route, &parts.uri).refused(&error, error.status());
+                    self.record(arrival, route, &parts.uri)
+                        .refused(error.to_string(), error.status());
                 }
                 return marked(refusal::response(&error), marks);
             }
@@ -144,7 +143,7 @@ impl Gateway {
         let mut recorder = self.record(arrival, route, &parts.uri);
         let Some(backend) = self.backend.clone() else {
             let error = self.unknown(&request.model);
-            recorder.refused(&error, error.status());
+            recorder.refused(error.to_string(), error.status());
             return marked(refusal::response(&error), marks);
         };
         let timeline = recorder.timeline();

@@ -15,6 +15,8 @@ pub mod hub;
 pub mod ids;
 pub mod intake;
 pub mod ledger;
+pub mod record;
+pub mod relay;
 pub mod service;
 pub mod settings;
 pub mod store;

@@ -18,6 +18,7 @@ use crate::export::{self, Exporter, Push};
 use crate::gateway::{self, Gateway};
 use crate::intake;
 use crate::ledger::{self, Ledger, Outlets};
+use crate::relay::{self, Own, Relay};
 use crate::settings::Settings;
 use crate::store::Writer;
 
@@ -69,11 +70,7 @@ impl Service {
         let metrics = push.as_ref().map(|push| push.sink.clone());
         let runs = runs.start(Outlets { store, export, metrics });
         let router = Router::new()
-            .merge(gateway::routes(Gateway {
-                backend: backend.clone(),
-                ledger: ledger.clone(),
-                tracing: settings.tracing,
-            }))
+            .merge(model_routes(settings, backend.clone(), &ledger)?)
             .merge(intake::routes(ledger.clone()))
             .merge(export::routes(ledger.clone(), backend.clone()))
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
@@ -122,4 +119,21 @@ impl Service {
             tracing::error!("the store did not finish");
         }
     }
+}
+
+/// Who answers for models: the engine, or with upstreams the relay, which asks the engine for its own.
+fn model_routes(
+    settings: &Settings,
+    backend: Option<Arc<dyn Backend>>,
+    ledger: &ledger::Handle,
+) -> Result<Router> {
+    let models = backend.iter().flat_map(|backend| backend.models());
+    let models: Vec<String> = models.map(|model| model.id.clone()).collect();
+    let (ledger, tracing) = (ledger.clone(), settings.tracing);
+    let router = gateway::routes(Gateway { backend, ledger: ledger.clone(), tracing });
+    if settings.upstreams.list.is_empty() {
+        return Ok(router);
+    }
+    let own = (!models.is_empty()).then_some(Own { models, router });
+    Ok(relay::routes(Relay::new(settings.upstreams.clone(), own, ledger, tracing)?))
 }

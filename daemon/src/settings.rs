@@ -1,9 +1,13 @@
 //! What the user asked for, as values with meaning: flags, environment variables and defaults end here.
 
+mod upstreams;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+
+pub use upstreams::{Budgets, Key, Upstream, UpstreamArgs, Upstreams};
 
 use crate::hub::Model;
 
@@ -101,6 +105,8 @@ pub struct Settings {
     pub holds: bool,
     /// Whether phases are recorded; off only to measure what recording costs.
     pub tracing: bool,
+    /// The model servers that calls are relayed to.
+    pub upstreams: Upstreams,
 }
 
 impl Settings {
@@ -138,6 +144,7 @@ impl Settings {
             cache_memory: engine.cache_memory,
             holds: true,
             tracing: true,
+            upstreams: Upstreams::default(),
         })
     }
 }

@@ -24,6 +24,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         cache_memory: None,
         holds: true,
         tracing: true,
+        upstreams: Default::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::at_hand;
 use crate::backend::load_backend;
 use crate::service::Service;
-use crate::settings::{EngineArgs, Settings, StoreArgs};
+use crate::settings::{EngineArgs, Settings, StoreArgs, UpstreamArgs, Upstreams};
 
 /// The flags of `dwell serve`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,8 @@ pub struct ServeArgs {
     pub listen: SocketAddr,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    upstreams: UpstreamArgs,
 }
 
 /// Serves until told to stop.
@@ -28,7 +30,8 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
         "--listen {}: dwell has no access control and listens on loopback addresses only, such as 127.0.0.1:7070",
         args.listen
     );
-    let settings = Settings::new(args.listen, store, &args.engine)?;
+    let upstreams = Upstreams::read(&args.upstreams, &|name| std::env::var(name).ok())?;
+    let settings = Settings { upstreams, ..Settings::new(args.listen, store, &args.engine)? };
     at_hand(&settings).await?;
     let backend = load_backend(&settings)?;
     let models: Vec<String> =
@@ -37,6 +40,10 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
     let address = service.addr;
     let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
     tracing::info!(%address, %models, store = %settings.data_dir.display(), "dwell serves; stop it with Ctrl-C");
+    for upstream in &settings.upstreams.list {
+        let (name, at) = (&upstream.name, upstream.authority());
+        tracing::info!(%name, %at, "relays to this upstream");
+    }
     tracing::info!(
         "for agents: OPENAI_BASE_URL=http://{address}/v1 OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}"
     );

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use dwell_engine::backend::{self, Backend, Event, Finish, Generation, Outcome, Request};
+use dwell_probes::cache::CacheUse;
 use dwell_probes::call::{Ending, ToolRequest};
 use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
@@ -15,9 +16,9 @@ use dwell_wire::openai::{Error, FinishReason, TokenLikelihood, TokenLogprob, Too
 use dwell_wire::sse;
 
 use super::client::Client;
-use super::record::Recorder;
 use super::voice::{Close, Said, Voice};
-use super::{keys, refusal, work};
+use super::{refusal, work};
+use crate::record::{Ended, Recorder, keys};
 
 /// A call that was understood and announced to the ledger.
 pub(super) struct Call {
@@ -191,7 +192,8 @@ impl Call {
             self.voice.whole(said, &close)
         };
         outcome.timeline.record(Phase::Emit, done, Stamp::now());
-        self.recorder.answer_link = keys::answer_link(self.last, &said.message());
+        self.recorder.answer_links =
+            keys::answer_link(self.last, &said.message()).into_iter().collect();
         self.recorder.http.finish_reasons = vec![finish.as_str().to_owned()];
         let streams = self.voice.streams;
         self.write_down(Ending::Answered, 200, outcome, said);
@@ -218,7 +220,7 @@ impl Call {
     fn refuse(mut self, error: &Error) {
         let begun = self.client.has_begun();
         let status = if begun { 200 } else { error.status() };
-        self.recorder.refused(error, status);
+        self.recorder.refused(error.to_string(), status);
         if begun {
             self.client.end_stream(Voice::fail(error));
         } else {
@@ -231,7 +233,21 @@ impl Call {
         let tools = tools
             .map(|call| ToolRequest { id: call.id.clone(), name: call.name.clone() })
             .collect();
-        self.recorder.departed(ending, status, outcome, tools);
+        self.recorder.ended(
+            status,
+            Ended {
+                ending,
+                end: Stamp::now(),
+                input_tokens: outcome.prompt_tokens.into(),
+                output_tokens: outcome.output_tokens.into(),
+                cached_tokens: outcome.cached_tokens.into(),
+                cache: (outcome.cache != CacheUse::default()).then_some(outcome.cache),
+                reasoning_tokens: outcome.reasoning_tokens.into(),
+                tools,
+                speculation: outcome.speculation,
+                timeline: outcome.timeline,
+            },
+        );
     }
 }
 

@@ -226,11 +226,13 @@ impl Book {
         entry.heard_of(departure.end);
         let answered = call.ending == Ending::Answered;
         let over = entry.ends == Ends::Answered && !entry.awaits_tools && entry.open_calls == 0;
-        if let (Some(link), true) = (departure.answer_link, answered) {
+        if answered {
             let conversation = entry.run.conversation.clone().unwrap_or_else(|| id.clone());
             let asked_for_tools = entry.awaits_tools;
-            self.stitch
-                .remember_tail(link, Tail { run: id.clone(), conversation, asked_for_tools });
+            let tail = Tail { run: id.clone(), conversation, asked_for_tools };
+            for link in departure.answer_links {
+                self.stitch.remember_tail(link, tail.clone());
+            }
         }
         let spans: Arc<[Span]> = spans.into();
         self.store(Record::Call { run: id.clone(), call });

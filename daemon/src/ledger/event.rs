@@ -63,8 +63,9 @@ pub struct Departure {
     pub reasoning_tokens: u64,
     /// Tools that the answer asked for.
     pub tools: Vec<ToolRequest>,
-    /// The chain's hash when the answer is appended to the request's messages.
-    pub answer_link: Option<u64>,
+    /// By which the next request of the conversation is known: the chain's hash when the answer is appended to the request's
+    /// messages; where an API names its answers, one that stands for the name.
+    pub answer_links: Vec<u64>,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
     /// The phases.

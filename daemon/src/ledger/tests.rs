@@ -84,7 +84,7 @@ impl Desk {
             cache: None,
             reasoning_tokens: 0,
             tools: tools.iter().map(asked).collect(),
-            answer_link: link,
+            answer_links: link.into_iter().collect(),
             speculation: None,
             timeline: Timeline::new(),
             http: Exchange::default(),

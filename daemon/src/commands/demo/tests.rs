@@ -21,6 +21,7 @@ fn settings(data_dir: &Path) -> Settings {
         cache_memory: None,
         holds: true,
         tracing: true,
+        upstreams: Default::default(),
     }
 }
 

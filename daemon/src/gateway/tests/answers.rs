@@ -238,7 +238,7 @@ async fn reasoning_comes_apart_from_the_answer_and_is_no_part_of_the_conversatio
         server.arrival().await;
         let departure = server.departure().await;
         assert_eq!(departure.reasoning_tokens, 4);
-        let link = departure.answer_link.unwrap();
+        let link = departure.answer_links[0];
         asked["messages"].as_array_mut().unwrap().extend([
             json!({"role": "assistant", "content": "<think>First this.</think>\n\nYes."}),
             json!({"role": "user", "content": "Go on."}),
@@ -298,7 +298,7 @@ async fn raw_completions_answer_whole_and_as_a_stream() {
             assert_eq!(answer["choices"][0]["text"], "upon a time");
         }
         assert!(server.arrival().await.keys.links.is_empty());
-        assert_eq!(server.departure().await.answer_link, None);
+        assert_eq!(server.departure().await.answer_links, []);
     }
 }
 
@@ -356,7 +356,7 @@ async fn a_conversation_goes_on_where_the_answer_left_it() {
     server.post("/v1/chat/completions", &asked).await;
 
     let first = server.arrival().await;
-    let link = server.departure().await.answer_link.unwrap();
+    let link = server.departure().await.answer_links[0];
     let second = server.arrival().await;
     assert_eq!(second.keys.links[0], first.keys.links[0]);
     assert_eq!(second.keys.links[1], link);

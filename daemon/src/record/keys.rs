@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::ledger::RunKeys;
 
 /// The header that names a run, in requests and in responses.
-pub(super) const RUN_HEADER: &str = "x-dwell-run";
+pub const RUN_HEADER: &str = "x-dwell-run";
 
 /// The longest id of a run that is listened to, in bytes.
 const LONGEST_RUN: usize = 128;
 
 /// The keys of a request with these headers; `path_run` is the run in `/r/{run}/...`.
-pub(super) fn run_keys(headers: &HeaderMap, path_run: Option<&str>, links: Vec<u64>) -> RunKeys {
+pub fn run_keys(headers: &HeaderMap, path_run: Option<&str>, links: Vec<u64>) -> RunKeys {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let run = text(RUN_HEADER).and_then(run_id).or_else(|| path_run.and_then(run_id));
     let parent = text("traceparent")
@@ -35,17 +35,18 @@ fn run_id(text: &str) -> Option<String> {
 }
 
 /// A chain of links as the ledger keeps it.
-pub(super) fn shortened(links: &[Link]) -> Vec<u64> {
+pub fn shortened(links: &[Link]) -> Vec<u64> {
     links.iter().map(short).collect()
 }
 
 /// The next link of a conversation with this `answer`; `None` for raw prompts, which have no chain.
-pub(super) fn answer_link(last: Option<Link>, answer: &Value) -> Option<u64> {
+pub fn answer_link(last: Option<Link>, answer: &Value) -> Option<u64> {
     Some(short(&conversation::link_answer(last?, answer)))
 }
 
-/// Among the conversations that one daemon remembers, half of a link tells them apart as well as the whole.
-fn short(link: &Link) -> u64 {
+/// A link as the ledger keeps it: among the conversations that one daemon remembers, half of it tells them apart as well as
+/// the whole.
+pub fn short(link: &Link) -> u64 {
     let text = link.to_string();
     text.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok()).unwrap_or_default()
 }

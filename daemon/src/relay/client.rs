@@ -1,0 +1,202 @@
+//! Asks one upstream: a connection that rests or a new one, the request sent, the response's head awaited, all within the
+//! upstream's budgets.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::http::{HeaderValue, Request, Response};
+use dwell_probes::time::Stamp;
+use dwell_wire::upstream::Problem;
+use hyper::body::Incoming;
+
+use super::link::{Link, Pool};
+use super::transport::{Transport, Unreached};
+use super::upload::{Upload, Watch as Progress};
+use super::watch::Watch;
+use crate::settings::Upstream;
+
+/// A model server, and the connections to it.
+pub(super) struct Client {
+    /// Who it is.
+    pub(super) upstream: Upstream,
+    /// Its `Host` header.
+    pub(super) authority: HeaderValue,
+    transport: Transport,
+    /// Connections that rest.
+    pub(super) pool: Pool,
+}
+
+/// A response whose body follows on the connection.
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) link: Link,
+}
+
+impl Client {
+    /// A client of this upstream. Fails when its certificates cannot be read.
+    pub(super) fn new(upstream: Upstream) -> anyhow::Result<Arc<Self>> {
+        let transport = Transport::new(&upstream)?;
+        let authority = HeaderValue::from_str(&upstream.authority())?;
+        Ok(Arc::new(Self { upstream, authority, transport, pool: Pool::default() }))
+    }
+
+    /// Sends the request and waits for the response's head. `watch` is told what is done when; without one nobody looks.
+    pub(super) async fn ask(
+        &self,
+        mut request: Request<Upload>,
+        progress: &Progress,
+        mut watch: Option<&mut Watch>,
+    ) -> Result<Answer, Problem> {
+        loop {
+            let (mut link, reused) = match self.pool.take() {
+                Some(link) => (link, true),
+                None => (self.connect(watch.as_deref_mut()).await?, false),
+            };
+            if let Some(watch) = &mut watch {
+                watch.reused = reused;
+                watch.sending = Some(Stamp::now());
+            }
+            match self.exchange(&mut link, request, progress, watch.as_deref_mut()).await {
+                Ok(response) => return Ok(Answer { response, link }),
+                // The connection ended while it rested; nothing of the request was sent.
+                Err(Failed::Unsent(again)) if reused => request = *again,
+                Err(Failed::Unsent(_)) => return Err(self.reset("it closed the new connection")),
+                Err(Failed::Broken(error)) => return Err(self.broken(&error, progress)),
+                Err(Failed::Late) => return Err(self.late()),
+            }
+        }
+    }
+
+    async fn connect(&self, watch: Option<&mut Watch>) -> Result<Link, Problem> {
+        let start = Stamp::now();
+        let mut steps = Vec::new();
+        let budget = self.upstream.budgets.connect;
+        let opened = tokio::time::timeout(budget, self.transport.open(&mut steps)).await;
+        if let Some(watch) = watch {
+            watch.steps.extend(steps);
+            watch.time.upstream_wait_ns += Stamp::now().since(start);
+        }
+        let name = &self.upstream.name;
+        let problem = |status, code, what: String| Problem {
+            status,
+            code,
+            message: format!("cannot reach the upstream {name}: {what}"),
+        };
+        let stream = match opened {
+            Err(_) => {
+                let what = format!(
+                    "it took no connection within {budget:?}; is it running, and is its address right?"
+                );
+                return Err(problem(504, "upstream_connect_timeout", what));
+            }
+            Ok(Err(error)) => {
+                let code = match error {
+                    Unreached::Dns(_) => "upstream_dns",
+                    Unreached::Connect(_) => "upstream_unreachable",
+                    Unreached::Tls(_) => "upstream_tls",
+                };
+                return Err(problem(502, code, error.to_string()));
+            }
+            Ok(Ok(stream)) => stream,
+        };
+        Link::new(stream).await.map_err(|error| problem(502, "upstream_reset", error.to_string()))
+    }
+
+    async fn exchange(
+        &self,
+        link: &mut Link,
+        request: Request<Upload>,
+        progress: &Progress,
+        mut watch: Option<&mut Watch>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let mut response = pin!(link.sender.try_send_request(request));
+        let mut budget = pin!(tokio::time::sleep(self.upstream.budgets.first_byte));
+        let mut budgeted = false;
+        let mut left: Option<(Stamp, bool)> = None;
+        poll_fn(|cx| {
+            let entered = Stamp::now();
+            if let (Some(watch), Some((since, client))) = (&mut watch, left.take())
+                && !client
+            {
+                watch.time.upstream_wait_ns += entered.since(since);
+            }
+            let mut answered = response.as_mut().poll(cx);
+            if answered.is_pending() {
+                link.work(cx);
+                answered = response.as_mut().poll(cx);
+            }
+            let (sent, waits) = {
+                let progress = progress.look();
+                (progress.done, progress.waits())
+            };
+            if let Some(watch) = &mut watch {
+                let now = Stamp::now();
+                watch.time.forward_ns += now.since(entered);
+                if sent && watch.sent.is_none() {
+                    watch.sent = Some(now);
+                }
+            }
+            match answered {
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                    Some(request) => Failed::Unsent(Box::new(request)),
+                    None => Failed::Broken(error.into_error()),
+                })),
+                Poll::Pending => {
+                    if sent {
+                        // The upstream is at work; what we do meanwhile costs nobody time.
+                        if let Some(watch) = &mut watch {
+                            watch.read_request();
+                        }
+                        budgeted = true;
+                    }
+                    if budgeted && budget.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(Failed::Late));
+                    }
+                    left = Some((Stamp::now(), waits));
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn reset(&self, what: &str) -> Problem {
+        let name = &self.upstream.name;
+        let message = format!("the upstream {name} broke off: {what}; see its log");
+        Problem { status: 502, code: "upstream_reset", message }
+    }
+
+    fn broken(&self, error: &hyper::Error, progress: &Progress) -> Problem {
+        if progress.look().broken {
+            let message = "the client went away while it sent its request".to_owned();
+            return Problem { status: 499, code: "client_gone", message };
+        }
+        if error.is_parse() {
+            let name = &self.upstream.name;
+            let message =
+                format!("the upstream {name} does not speak HTTP/1.1 ({error}); check its address");
+            return Problem { status: 502, code: "upstream_protocol", message };
+        }
+        self.reset(&error.to_string())
+    }
+
+    fn late(&self) -> Problem {
+        let Upstream { name, budgets, .. } = &self.upstream;
+        let message = format!(
+            "the upstream {name} sent nothing within {:?} of the request; raise budgets.first_byte if it may take longer",
+            budgets.first_byte
+        );
+        Problem { status: 504, code: "upstream_timeout", message }
+    }
+}
+
+/// Why there is no response.
+enum Failed {
+    /// The request is as it was.
+    Unsent(Box<Request<Upload>>),
+    Broken(hyper::Error),
+    Late,
+}

@@ -1,0 +1,164 @@
+//! The response's body on its way to the client: every piece is passed on as it came, a copy of it read. Whoever drops it (the
+//! client went away) closes the connection to the upstream; an upstream that breaks off breaks off the client's answer.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use dwell_probes::time::Stamp;
+use http_body::{Frame, SizeHint};
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, Sleep};
+
+use super::client::Client;
+use super::link::Link;
+use super::watch::Watch;
+
+/// Why an answer ends before its end, so that the server closes the client's connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The connection to the upstream failed.
+    #[error("the upstream broke off: {0}")]
+    Upstream(hyper::Error),
+    /// The upstream fell silent.
+    #[error("the upstream sent nothing for {0:?}")]
+    Silent(Duration),
+}
+
+/// A response's body.
+pub(super) struct Download {
+    body: Incoming,
+    link: Option<Link>,
+    client: Arc<Client>,
+    watch: Option<Box<Watch>>,
+    /// When the last look ended, and whether the upstream was waited for.
+    left: Option<(Stamp, bool)>,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Download {
+    /// The body of an answer; `watch` sees what passes.
+    pub(super) fn new(
+        body: Incoming,
+        link: Link,
+        client: Arc<Client>,
+        watch: Option<Box<Watch>>,
+    ) -> Self {
+        let mut download =
+            Self { body, link: Some(link), client, watch, left: None, silence: None };
+        if download.body.is_end_stream() {
+            download.finish();
+        }
+        download
+    }
+
+    /// All of it was passed on: the connection may rest.
+    fn finish(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.end(None);
+        }
+        if let Some(link) = self.link.take() {
+            self.client.pool.give(link);
+        }
+    }
+
+    fn fail(&mut self, status: u16, broken: Broken) -> Broken {
+        if let Some(watch) = &mut self.watch {
+            watch.end(Some((status, broken.to_string())));
+        }
+        self.link = None;
+        broken
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let (Poll::Pending, Some(link)) = (&frame, &mut self.link) else { return frame };
+        link.work(cx);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    /// Whether the upstream has been silent for longer than it may.
+    fn is_silent(&mut self, cx: &mut Context<'_>, fresh: bool) -> bool {
+        let idle = self.client.upstream.budgets.idle;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        if fresh {
+            silence.as_mut().reset(Instant::now() + idle);
+        }
+        silence.as_mut().poll(cx).is_ready()
+    }
+
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        fresh: bool,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.next(cx) {
+            Poll::Pending if self.is_silent(cx, fresh) => {
+                let idle = self.client.upstream.budgets.idle;
+                Poll::Ready(Some(Err(self.fail(504, Broken::Silent(idle)))))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(Some(Err(self.fail(502, Broken::Upstream(error)))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let last = self.body.is_end_stream();
+                if let (Some(watch), Some(bytes)) = (&mut self.watch, frame.data_ref()) {
+                    watch.data(bytes, last);
+                }
+                if last {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let entered = Stamp::now();
+        let left = this.left.take();
+        // A silence begins anew with what was passed on.
+        let fresh = left.is_none_or(|(_, upstream)| !upstream);
+        let read_ns = this.watch.as_ref().map_or(0, |watch| watch.time.parse_ns);
+        if let (Some(watch), Some((since, upstream))) = (&mut this.watch, left) {
+            let waited = entered.since(since);
+            let time = &mut watch.time;
+            let slot = if upstream { &mut time.upstream_wait_ns } else { &mut time.client_wait_ns };
+            *slot += waited;
+        }
+        let passed = this.pass(cx, fresh);
+        if let Some(watch) = &mut this.watch {
+            let now = Stamp::now();
+            let read_ns = watch.time.parse_ns.saturating_sub(read_ns);
+            watch.time.forward_ns += now.since(entered).saturating_sub(read_ns);
+            this.left = Some((now, passed.is_pending()));
+        } else {
+            this.left = Some((entered, passed.is_pending()));
+        }
+        passed
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,88 @@
+//! One connection to an upstream, polled by the task that serves the client: no other task has to wake up for a byte to pass, and
+//! whoever drops it closes it. Between two requests it rests in a pool.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::transport::Stream;
+use super::upload::Upload;
+
+/// A connection that was not used for so long is closed rather than used: servers close theirs, too, and a request that meets
+/// that is lost.
+const RESTS: Duration = Duration::from_secs(30);
+
+/// Connections that rest at once; more are closed.
+const MOST: usize = 512;
+
+/// A connection.
+pub(super) struct Link {
+    /// Sends requests.
+    pub(super) sender: SendRequest<Upload>,
+    connection: Option<Box<Connection<TokioIo<Stream>, Upload>>>,
+}
+
+impl Link {
+    /// Speaks HTTP/1.1 on a connection that was opened.
+    pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
+        let (sender, connection) =
+            Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, connection: Some(Box::new(connection)) })
+    }
+
+    /// Reads and writes what can be read and written. What that brings comes out of the response and its body; so do errors.
+    pub(super) fn work(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection.as_mut()).poll(cx).is_ready()
+        {
+            self.connection = None;
+        }
+    }
+
+    /// Whether it can take another request now.
+    fn is_free(&mut self) -> bool {
+        // Once for what is left of the last answer or of the server's farewell, once for being ready again.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.work(&mut cx);
+        matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(()))) && self.connection.is_some()
+    }
+}
+
+/// Connections that rest.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<Vec<(Link, Instant)>>);
+
+impl Pool {
+    /// The connection that was used last, if it is still good.
+    pub(super) fn take(&self) -> Option<Link> {
+        loop {
+            let (mut link, since) = self.list().pop()?;
+            if since.elapsed() < RESTS && link.is_free() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Lets a connection rest, if it is still good.
+    pub(super) fn give(&self, mut link: Link) {
+        if !link.is_free() {
+            return;
+        }
+        let mut list = self.list();
+        // The oldest stand first.
+        let tired = list.iter().take_while(|(_, since)| since.elapsed() >= RESTS).count();
+        list.drain(..tired);
+        if list.len() < MOST {
+            list.push((link, Instant::now()));
+        }
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<(Link, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
