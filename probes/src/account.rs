@@ -10,6 +10,7 @@
 //! the window. The work is O(n log n), without recursion. Where parents do not tell enough, because a client sent no trace
 //! context or a tool is known by inference alone, times decide what lies in what.
 
+mod adopt;
 mod explain;
 mod forest;
 mod nest;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::category::{Category, PerCategory};
-use crate::classify::{Class, tool_name};
+use crate::classify::{Class, told_tool_name};
 use crate::phase::Phase;
 use crate::span::{Origin, Span};
 use crate::time::Stamp;
@@ -105,7 +106,7 @@ pub fn account_of<'a>(
     let mut account = Account {
         wall_ns: end - start,
         shifts: forest.shifts,
-        spans: forest.nodes.len(),
+        spans: forest.spans,
         tools: tools(&forest, &explanations),
         ..Account::default()
     };
@@ -135,7 +136,10 @@ fn tools(forest: &Forest<'_>, explanations: &[Explanation]) -> BTreeMap<String, 
         if node.class != Class::Tool || why.inside_tool {
             continue;
         }
-        let name = tool_name(node.span);
+        // Claude Code names the tool on the span around its execution.
+        let around =
+            || forest.nodes.get(node.parent).and_then(|around| told_tool_name(around.span));
+        let name = told_tool_name(node.span).or_else(around).unwrap_or(&node.span.name);
         let tool = tools.entry(name.to_owned()).or_default();
         tool.calls += 1;
         tool.inferred |= node.span.origin == Origin::Inferred;

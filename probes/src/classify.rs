@@ -1,9 +1,18 @@
-//! What a span means: our own spans, OpenTelemetry's GenAI and HTTP conventions under their old and new names, and
-//! PydanticAI 2.x. First match wins; a further agent adds rows to the tables. What a class costs is the account's business.
+//! What a span means. Our own spans say it themselves; the spans of agents and model servers are looked up in a table of
+//! rules, which users may extend. What a class costs is the account's business.
+
+mod rules;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::sync::LazyLock;
 
 use crate::names;
 use crate::phase::Phase;
-use crate::span::Span;
+use crate::span::{Span, Value};
+
+pub use rules::{Problem, Rule, Rules};
 
 /// What a span is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +27,11 @@ pub enum Class {
     Human,
     /// Waiting for a free place.
     Queue,
-    /// An HTTP request, seen from either side.
+    /// An HTTP request or the like, seen from either side.
     Http,
-    /// Work of the agent framework that others report in a tool's clothes.
+    /// Work of the agent framework, also where others report it in a tool's clothes.
     Framework,
-    /// A phase of one of our own calls.
+    /// A phase of a call.
     Phase(Phase),
     /// A draft/verify cycle of one of our own calls.
     Round,
@@ -30,179 +39,92 @@ pub enum Class {
     Other,
 }
 
-/// `gen_ai.operation.name` and what it says.
-const OPERATIONS: &[(&str, Class)] = &[
-    ("chat", Class::Model),
-    ("text_completion", Class::Model),
-    ("generate_content", Class::Model),
-    ("embeddings", Class::Model),
-    ("fetch_response", Class::Model),
-    ("execute_tool", Class::Tool),
-    ("retrieval", Class::Tool),
-    ("create_memory_store", Class::Tool),
-    ("delete_memory_store", Class::Tool),
-    ("create_memory", Class::Tool),
-    ("update_memory", Class::Tool),
-    ("upsert_memory", Class::Tool),
-    ("search_memory", Class::Tool),
-    ("delete_memory", Class::Tool),
-    ("invoke_agent", Class::Agent),
-    ("create_agent", Class::Agent),
-    ("invoke_workflow", Class::Agent),
-    ("plan", Class::Agent),
-];
+impl Class {
+    /// The classes that rules name by a word of their own; phases go by their names.
+    const NAMED: [(&'static str, Self); 8] = [
+        ("agent", Self::Agent),
+        ("model", Self::Model),
+        ("tool", Self::Tool),
+        ("human", Self::Human),
+        ("queue", Self::Queue),
+        ("http", Self::Http),
+        ("framework", Self::Framework),
+        ("other", Self::Other),
+    ];
 
-/// Attributes whose mere presence decides, before the operation is looked at.
-const TELLING_ATTRIBUTES: &[(&str, Class)] = &[
-    // PydanticAI: arguments that did not validate, so that no tool ran.
-    ("pydantic_ai.tool.failure_stage", Class::Framework),
-];
+    /// The word for it in rules and in the attribute `dwell.class`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Phase(phase) => phase.name(),
+            Self::Round => names::ROUND,
+            named => {
+                let row = Self::NAMED.iter().find(|(_, class)| *class == named);
+                row.map_or("other", |(name, _)| name)
+            }
+        }
+    }
 
-/// Beginnings of names, and of PydanticAI's `logfire.msg`, that decide before the operation is looked at.
-const TELLING_BEGINNINGS: &[(&str, Class)] = &[
-    // PydanticAI: checks the answer's form and calls itself a tool.
-    ("running output function", Class::Framework),
-    // PydanticAI: a failed attempt inside a `chat` span, which it is a part of.
-    ("model request attempt", Class::Other),
-];
-
-/// Names that decide where no operation is given.
-const NAMES: &[(&str, Class)] = &[("agent run", Class::Agent), ("running tool", Class::Tool)];
-
-/// What a span is about.
-pub fn classify(span: &Span) -> Class {
-    own(span)
-        .or_else(|| telling(span))
-        .or_else(|| operation(span))
-        .or_else(|| by_name(span))
-        .or_else(|| http(span))
-        .unwrap_or(Class::Other)
+    /// The class of that word: a class's own, or a phase's name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let named = Self::NAMED.iter().find(|(word, _)| *word == name).map(|&(_, class)| class);
+        named.or_else(|| Phase::from_name(name).map(Self::Phase))
+    }
 }
 
-/// The name of the tool that a [`Class::Tool`] span ran.
+/// The attribute by which a span says itself what it means; agents may set it, and rules of the user's write it down.
+pub const CLASS: &str = "dwell.class";
+
+/// Attributes that hold a tool's name: the GenAI conventions, OpenInference, Claude Code, Vercel's AI SDK, OpenLLMetry.
+const TOOL_NAMES: [&str; 5] =
+    [names::TOOL_NAME, "tool.name", "tool_name", "ai.toolCall.name", "traceloop.entity.name"];
+
+/// First words of tool spans' names, which the tool's name follows.
+const TOOL_TITLES: [&str; 7] = [
+    "execute_tool ",
+    "MCP send tools/call ",
+    "tools/call ",
+    "anthropic.tool_use ",
+    "anthropic.mcp_tool_use ",
+    "anthropic.custom_tool_use ",
+    "vector_db_retrieve ",
+];
+
+/// The rules that come with dwell.
+pub fn built_in() -> &'static Rules {
+    static RULES: LazyLock<Rules> = LazyLock::new(table::rules);
+    &RULES
+}
+
+/// What a span is about: what it says itself, else the first of the built-in rules that fits.
+pub fn classify(span: &Span) -> Class {
+    own(span).or_else(|| built_in().class_of(span)).unwrap_or(Class::Other)
+}
+
+/// The name of the tool that a [`Class::Tool`] span ran, where the span tells it.
+pub fn told_tool_name(span: &Span) -> Option<&str> {
+    let attribute = TOOL_NAMES.iter().find_map(|key| span.text(key));
+    let title = || TOOL_TITLES.iter().find_map(|title| span.name.strip_prefix(title));
+    attribute.or_else(title).map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// The name of the tool that a [`Class::Tool`] span ran, or the span's own where it tells none.
 pub fn tool_name(span: &Span) -> &str {
-    span.text(names::TOOL_NAME).unwrap_or_else(|| {
-        let name = span.name.strip_prefix(names::EXECUTE_TOOL).unwrap_or(&span.name).trim();
-        if name.is_empty() { &span.name } else { name }
-    })
+    told_tool_name(span).unwrap_or(&span.name)
+}
+
+/// The id that pairs a tool's span with the answer that asked for it.
+pub fn tool_call_id(span: &Span) -> Option<&str> {
+    // Gemini CLI and Claude Code have names of their own for it.
+    let keys = [names::TOOL_CALL_ID, "gen_ai.tool.call_id", "tool_use_id", "call_id", "tool.id"];
+    keys.iter().find_map(|key| span.text(key))
 }
 
 fn own(span: &Span) -> Option<Class> {
-    if let Some(phase) = span.text(names::PHASE) {
-        return Phase::from_name(phase).map(Class::Phase);
-    }
-    let round = span.name == names::ROUND && span.attribute(names::DRAFTED).is_some();
-    round.then_some(Class::Round)
-}
-
-fn telling(span: &Span) -> Option<Class> {
-    let present = TELLING_ATTRIBUTES.iter().find(|(key, _)| span.attribute(key).is_some());
-    let message = span.text("logfire.msg").unwrap_or_default();
-    let begins = || {
-        TELLING_BEGINNINGS
-            .iter()
-            .find(|(text, _)| span.name.starts_with(text) || message.starts_with(text))
-    };
-    present.or_else(begins).map(|&(_, class)| class)
-}
-
-fn operation(span: &Span) -> Option<Class> {
-    if let Some(operation) = span.text(names::OPERATION_NAME) {
-        return look_up(OPERATIONS, operation);
-    }
-    if span.text("mcp.method.name") == Some("tools/call") {
-        return Some(Class::Tool);
-    }
-    // Before it had operations, the convention had only a system and a model.
-    let provider = span.attribute(names::PROVIDER_NAME).or_else(|| span.attribute("gen_ai.system"));
-    (provider.is_some() && span.attribute(names::REQUEST_MODEL).is_some()).then_some(Class::Model)
-}
-
-fn by_name(span: &Span) -> Option<Class> {
-    if span.name.starts_with("waiting for ") && span.name.ends_with(" concurrency") {
-        return Some(Class::Queue);
-    }
-    look_up(NAMES, &span.name)
-}
-
-fn http(span: &Span) -> Option<Class> {
-    let method = span.attribute(names::HTTP_METHOD).or_else(|| span.attribute("http.method"));
-    method.map(|_| Class::Http)
-}
-
-fn look_up(table: &[(&str, Class)], key: &str) -> Option<Class> {
-    table.iter().find(|(name, _)| *name == key).map(|&(_, class)| class)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::span::{Origin, SpanId, SpanKind, TraceId};
-    use crate::time::Stamp;
-
-    fn span(name: &'static str, attributes: &[(&'static str, &'static str)]) -> Span {
-        Span {
-            trace_id: TraceId([1; 16]),
-            span_id: SpanId([1; 8]),
-            parent_id: None,
-            name: name.into(),
-            kind: SpanKind::Internal,
-            start: Stamp(0),
-            end: None,
-            attributes: attributes.iter().map(|&(key, text)| (key.into(), text.into())).collect(),
-            error: None,
-            origin: Origin::Reported,
-        }
-    }
-
-    fn class(name: &'static str, attributes: &[(&'static str, &'static str)]) -> Class {
-        classify(&span(name, attributes))
-    }
-
-    #[test]
-    fn our_own_spans() {
-        for phase in Phase::ALL {
-            assert_eq!(class(phase.name(), &[("dwell.phase", phase.name())]), Class::Phase(phase));
-        }
-        assert_eq!(class("round", &[("dwell.speculation.drafted", "3")]), Class::Round);
-        assert_eq!(class("round", &[]), Class::Other, "somebody else's round");
-        assert_eq!(class("prefill", &[]), Class::Other, "somebody else's prefill");
-        let server = [("http.request.method", "POST"), ("http.route", "/v1/chat/completions")];
-        assert_eq!(class("POST /v1/chat/completions", &server), Class::Http);
-    }
-
-    #[test]
-    fn genai_conventions_old_and_new() {
-        for (operation, expected) in OPERATIONS {
-            assert_eq!(class("x", &[("gen_ai.operation.name", operation)]), *expected);
-        }
-        let old = [("gen_ai.system", "openai"), ("gen_ai.request.model", "m")];
-        assert_eq!(class("openai.chat", &old), Class::Model);
-        assert_eq!(class("GET", &[("http.method", "GET")]), Class::Http);
-        assert_eq!(class("tools/call f", &[("mcp.method.name", "tools/call")]), Class::Tool);
-        assert_eq!(class("initialize", &[("mcp.method.name", "initialize")]), Class::Other);
-    }
-
-    #[test]
-    fn pydantic_ai_in_all_its_versions() {
-        assert_eq!(class("agent run", &[("agent_name", "a")]), Class::Agent);
-        assert_eq!(class("running tool", &[("gen_ai.tool.name", "f")]), Class::Tool);
-        let tool = ("gen_ai.operation.name", "execute_tool");
-        assert_eq!(class("execute_tool f", &[tool]), Class::Tool);
-        let output = ("logfire.msg", "running output function: final_result");
-        assert_eq!(class("execute_tool final_result", &[tool, output]), Class::Framework);
-        let invalid = ("pydantic_ai.tool.failure_stage", "validation");
-        assert_eq!(class("execute_tool f", &[tool, invalid]), Class::Framework);
-        let chat = ("gen_ai.operation.name", "chat");
-        assert_eq!(class("model request attempt m", &[chat]), Class::Other);
-        assert_eq!(class("waiting for m concurrency", &[]), Class::Queue);
-    }
-
-    #[test]
-    fn a_tool_is_named_by_its_attribute_before_its_span() {
-        assert_eq!(tool_name(&span("execute_tool f", &[("gen_ai.tool.name", "g")])), "g");
-        assert_eq!(tool_name(&span("execute_tool f", &[])), "f");
-        assert_eq!(tool_name(&span("execute_tool", &[])), "execute_tool");
-        assert_eq!(tool_name(&span("running tool", &[])), "running tool");
-    }
+    let told = span.attributes.iter().find_map(|(key, value)| match (&**key, value) {
+        (names::PHASE, Value::Text(phase)) => Phase::from_name(phase).map(Class::Phase),
+        (CLASS, Value::Text(class)) => Class::from_name(class),
+        _ => None,
+    });
+    let round = || span.name == names::ROUND && span.attribute(names::DRAFTED).is_some();
+    told.or_else(|| round().then_some(Class::Round))
 }

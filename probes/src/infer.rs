@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::call::{Call, ToolRequest};
-use crate::classify::{Class, classify};
+use crate::classify::{Class, classify, tool_call_id};
 use crate::names;
 use crate::run::Run;
 use crate::span::{Origin, Span, SpanId, TraceId};
@@ -19,7 +19,7 @@ const DEPTH: usize = 64;
 /// One `execute_tool` span for each tool that a call of the run asked for and a later one brought the result of: from the
 /// last byte of the answer to the arrival of the first request with its result, so that parallel tools share one interval.
 /// It lies inside the agent span around the call that asked, or else at the run's root. Left out where a tool span was
-/// reported for the same tool call or overlaps the interval. Ids are derived from the calls', so that they stay the same.
+/// reported for the same tool call, or one that tells no call overlaps the interval. Ids are derived from the calls', so that they stay the same.
 pub fn inferred_spans(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
     let gaps = gaps(calls);
     if gaps.is_empty() {
@@ -44,7 +44,7 @@ struct Gap<'a> {
 
 impl Gap<'_> {
     fn span(&self, (trace_id, parent): (TraceId, SpanId)) -> Span {
-        let span_id = derived_id(&[&self.asked.id, &self.tool.id, &self.tool.name]);
+        let span_id = SpanId::derived(&[&self.asked.id, &self.tool.id, &self.tool.name]);
         Span {
             trace_id,
             parent_id: Some(parent),
@@ -92,7 +92,7 @@ fn gaps(calls: &[Call]) -> Vec<Gap<'_>> {
 struct Told<'a> {
     by_id: HashMap<(TraceId, SpanId), &'a Span>,
     tool_call_ids: HashSet<&'a str>,
-    /// Tool spans that ended, by start, each with the latest end of it and all before.
+    /// Tool spans that tell no tool call, by start, each with the latest end of it and all before.
     tools: Vec<(Stamp, Stamp)>,
 }
 
@@ -101,8 +101,17 @@ impl<'a> Told<'a> {
         let is_tool =
             |span: &&Span| span.origin != Origin::Inferred && classify(span) == Class::Tool;
         let tools: Vec<&Span> = spans.iter().filter(is_tool).collect();
+        let by_id: HashMap<_, _> =
+            spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect();
+        // What lies in a tool that tells its call, such as an MCP client, is that call's too.
+        let told_around = |span: &Span| {
+            let around = by_id.get(&(span.trace_id, span.parent_id?))?;
+            tool_call_id(around)
+        };
+        let untold =
+            tools.iter().filter(|span| tool_call_id(span).is_none() && told_around(span).is_none());
         let mut intervals: Vec<(Stamp, Stamp)> =
-            tools.iter().map(|span| (span.start, span.end.unwrap_or(Stamp(u64::MAX)))).collect();
+            untold.map(|span| (span.start, span.end.unwrap_or(Stamp(u64::MAX)))).collect();
         intervals.sort_unstable();
         let mut latest = Stamp::default();
         for (_, end) in &mut intervals {
@@ -110,8 +119,8 @@ impl<'a> Told<'a> {
             *end = latest;
         }
         Self {
-            by_id: spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect(),
-            tool_call_ids: tools.iter().filter_map(|span| span.text(names::TOOL_CALL_ID)).collect(),
+            tool_call_ids: tools.iter().filter_map(|span| tool_call_id(span)).collect(),
+            by_id,
             tools: intervals,
         }
     }
@@ -134,18 +143,6 @@ impl<'a> Told<'a> {
         }
         None
     }
-}
-
-/// A span id that is always the same for the same texts: FNV-1a with 64 bits (Fowler, Noll, Vo), never zero.
-fn derived_id(texts: &[&str]) -> SpanId {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for text in texts {
-        // A byte that no UTF-8 text has keeps the texts apart.
-        for byte in text.bytes().chain([0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    SpanId(hash.max(1).to_be_bytes())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod phase;
 pub mod relay;
 pub mod report;
 pub mod run;
+pub mod server_times;
 pub mod span;
 pub mod speculation;
 pub mod suite;

@@ -5,14 +5,14 @@ mod calendar;
 mod call;
 mod verdict;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 pub use calendar::rfc3339;
 pub use call::{CallReport, call_report};
 
-use crate::account::{Account, Shifts, account};
+use crate::account::{Account, Shifts, account_of};
 use crate::call::{Call, Ending};
 use crate::category::PerCategory;
 use crate::infer::inferred_spans;
@@ -93,8 +93,9 @@ pub struct ToolReport {
 /// The account of a run from its calls and whatever spans are known of it. `dropped` is how many spans were lost.
 pub fn report(run: &Run, calls: &[Call], spans: &[Span], dropped: u64) -> RunReport {
     let window = window(run, calls, spans);
-    let spans = complete(run, calls, spans);
-    let account = account(&spans, window, run.has_agent());
+    let concluded = concluded(run, calls, spans);
+    let spans = told(run, spans, &concluded);
+    let account = account_of(spans.iter().copied(), window, run.has_agent());
     let mut in_order: Vec<&Call> = calls.iter().collect();
     in_order.sort_by(|a, b| (a.start, &a.id).cmp(&(b.start, &b.id)));
     let mut phases = call::phases_by_call(&in_order, &spans, window.1);
@@ -135,7 +136,8 @@ pub fn report(run: &Run, calls: &[Call], spans: &[Span], dropped: u64) -> RunRep
 
 /// The account alone, as [`report`] makes it: for the root span.
 pub fn account_run(run: &Run, calls: &[Call], spans: &[Span]) -> Account {
-    account(&complete(run, calls, spans), window(run, calls, spans), run.has_agent())
+    let concluded = concluded(run, calls, spans);
+    account_of(told(run, spans, &concluded), window(run, calls, spans), run.has_agent())
 }
 
 /// Sums over runs. It has no calls, its `started_at` is the earliest, and its state that of the run that is least finished.
@@ -199,17 +201,27 @@ fn window(run: &Run, calls: &[Call], spans: &[Span]) -> (Stamp, Stamp) {
     (run.started, end.max(run.started))
 }
 
-/// The spans to account for: without our own root, which the window stands for, with what can be concluded.
-fn complete(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
+/// The spans to account for: without our own root, which the window stands for, with what was concluded.
+fn told<'a>(run: &Run, spans: &'a [Span], concluded: &'a [Span]) -> Vec<&'a Span> {
     let root = (run.trace_id, run.root_span_id);
     let ours =
         |span: &Span| (span.trace_id, span.span_id) == root && span.origin != Origin::Reported;
-    let mut all: Vec<Span> = spans.iter().filter(|span| !ours(span)).cloned().collect();
-    let known: HashSet<_> = spans.iter().map(|span| (span.trace_id, span.span_id)).collect();
-    let unknown = calls.iter().filter(|call| !known.contains(&(call.trace_id, call.span_id)));
-    all.extend(unknown.map(stand_in));
-    all.extend(inferred_spans(run, calls, spans));
-    all
+    spans.iter().filter(|span| !ours(span)).chain(concluded).collect()
+}
+
+/// What follows from the calls: those whose spans are not there, and the tools between them.
+fn concluded(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
+    let mut missing: HashMap<_, _> =
+        calls.iter().map(|call| ((call.trace_id, call.span_id), call)).collect();
+    for span in spans {
+        if missing.is_empty() {
+            break;
+        }
+        missing.remove(&(span.trace_id, span.span_id));
+    }
+    let mut concluded: Vec<Span> = missing.into_values().map(stand_in).collect();
+    concluded.extend(inferred_spans(run, calls, spans));
+    concluded
 }
 
 /// A span for a call whose spans are not there, or not yet: from a call alone nothing is known but that a model was asked.

@@ -77,6 +77,20 @@ id!(
     8
 );
 
+impl SpanId {
+    /// An id that is always the same for the same texts: FNV-1a with 64 bits (Fowler, Noll, Vo), never zero.
+    pub fn derived(texts: &[&str]) -> Self {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for text in texts {
+            // A byte that no UTF-8 text has keeps the texts apart.
+            for byte in text.bytes().chain([0xff]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        Self(hash.max(1).to_be_bytes())
+    }
+}
+
 /// An attribute's value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

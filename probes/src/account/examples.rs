@@ -233,7 +233,7 @@ fn unknown_spans_belong_to_what_lies_around_them() {
     let account = over_100(&[
         span(1, 0, 0, 60).tool("search"),
         span(2, 1, 10, 50),
-        span(3, 2, 20, 40).named("claude_code.tool.blocked_on_user"),
+        span(3, 2, 20, 40).named("blocked_on_somebody"),
         span(4, 0, 70, 90),
         span(5, 0, 90, 100).phase(Phase::Decode),
         span(6, 5, 92, 98),

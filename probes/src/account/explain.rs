@@ -4,6 +4,7 @@ use crate::category::Category;
 use crate::classify::Class;
 use crate::names;
 use crate::phase::Phase;
+use crate::server_times;
 use crate::span::{Origin, Span, SpanKind};
 
 use super::forest::{Forest, Node};
@@ -103,12 +104,16 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         Class::Tool => holding(Container::Tool, Category::Tool),
         Class::Model if inside > Answer::Untold => holding(Container::Model, Category::Http),
         Class::Model => Explanation {
-            inferred: !is_ours(node.span),
+            inferred: !is_ours(node.span) && !server_times::told_by_server(node.span),
             ..holding(Container::OpaqueModel, Category::Generation)
         },
         Class::Human => own(Category::Human),
         Class::Queue => own(Category::Queue),
         Class::Round => own(Category::Speculation),
+        // A tool's own connections are what the tool does.
+        Class::Phase(phase) if inside_tool && phase.category() == Category::Http => {
+            own(Category::Tool)
+        }
         Class::Phase(phase) => Explanation { phase: Some(phase), ..own(phase.category()) },
         // A model asked by a tool costs its transport like any other; all else is what the tool does.
         Class::Http if inside_tool && inside < Answer::Model => own(Category::Tool),

@@ -2,12 +2,14 @@
 //! What a node means is decided elsewhere.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::classify::{Class, classify};
 use crate::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use crate::time::Stamp;
 
-use super::{Shifts, nest};
+use super::{Shifts, adopt, nest};
 
 /// A span in its place.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Forest<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// Every node, parents before children.
     pub(super) order: Vec<usize>,
+    /// How many spans there were, with those that mean nothing.
+    pub(super) spans: usize,
     pub(super) shifts: Shifts,
     window: (u64, u64),
     children: Children,
@@ -69,6 +73,10 @@ impl<'a> Forest<'a> {
         let mut nodes = unite(spans);
         nest::nest(&mut nodes);
         cut_cycles(&mut nodes);
+        adopt::adopt(&mut nodes);
+        cut_cycles(&mut nodes);
+        let spans = nodes.len();
+        let nodes = without_unknown(nodes);
         let children = Children::new(&nodes);
         let root = nodes.len();
         let mut order = children.of(root).to_vec();
@@ -79,7 +87,7 @@ impl<'a> Forest<'a> {
             next += 1;
         }
         let window = (window.0.0, window.1.0.max(window.0.0));
-        let mut forest = Self { nodes, order, shifts: Shifts::default(), window, children };
+        let mut forest = Self { nodes, order, spans, shifts: Shifts::default(), window, children };
         forest.place();
         forest.sort_children();
         forest
@@ -172,19 +180,39 @@ fn says_more(a: &Span, b: &Span) -> Ordering {
 /// One node for each id, parents looked up. Spans without a valid id are left out, as OTLP asks.
 fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Vec<Node<'a>> {
     let valid = spans.into_iter().filter(|span| !span.span_id.is_zero());
-    let mut spans: Vec<&Span> = valid.collect();
-    spans.sort_unstable_by(|a, b| key(a).cmp(&key(b)).then_with(|| says_more(b, a)));
-    spans.dedup_by_key(|span| key(span));
-    let root = spans.len();
-    let parent_of = |span: &Span| {
-        let wanted = (span.parent_id?, span.trace_id);
-        spans.binary_search_by_key(&wanted, |candidate| key(candidate)).ok()
-    };
-    let node = |span: &&'a Span| {
-        let parent = parent_of(span).unwrap_or(root);
+    // Keys beside the spans: sorting and looking up would else jump through memory.
+    let mut keyed: Vec<_> = valid.map(|span| (key(span), span)).collect();
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| says_more(b.1, a.1)));
+    keyed.dedup_by_key(|(key, _)| *key);
+    let root = keyed.len();
+    let index: HashMap<_, usize, BuildHasherDefault<Digest>> =
+        keyed.iter().enumerate().map(|(index, (key, _))| (*key, index)).collect();
+    let node = |&(_, span): &(_, &'a Span)| {
+        let parent = span.parent_id.and_then(|id| index.get(&(id, span.trace_id)).copied());
+        let parent = parent.unwrap_or(root);
         Node { span, class: classify(span), parent, start: 0, end: 0 }
     };
-    spans.iter().map(node).collect()
+    keyed.iter().map(node).collect()
+}
+
+/// Hashes ids, which are random already or at least differ, by mixing their bytes once.
+#[derive(Default)]
+struct Digest(u64);
+
+impl Hasher for Digest {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..piece.len()].copy_from_slice(piece);
+            let mixed = (self.0.rotate_left(5) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x517c_c1b7_2722_0a95);
+            self.0 = mixed ^ (mixed >> 32);
+        }
+    }
 }
 
 /// Puts one node of every cycle of parents to the top: the one that began first.
@@ -213,4 +241,48 @@ fn cut_cycles(nodes: &mut [Node<'_>]) {
         }
         nodes[head].parent = root;
     }
+}
+
+/// Leaves out the spans that mean nothing to us: their time belongs to whatever lies around them, and what lies inside them
+/// belongs there too. Beside a span that does mean something they must not claim its time. Parents form no cycle.
+fn without_unknown(mut nodes: Vec<Node<'_>>) -> Vec<Node<'_>> {
+    let root = nodes.len();
+    if nodes.iter().all(|node| node.class != Class::Other) {
+        return nodes;
+    }
+    // For each node the nearest around it that means something, itself included.
+    let mut nearest: Vec<Option<usize>> = vec![None; root];
+    let mut path = Vec::new();
+    for first in 0..root {
+        let mut at = first;
+        let found = loop {
+            let Some(node) = nodes.get(at) else { break root };
+            if let Some(known) = nearest[at] {
+                break known;
+            }
+            if node.class != Class::Other {
+                break at;
+            }
+            path.push(at);
+            at = node.parent;
+        };
+        for passed in path.drain(..) {
+            nearest[passed] = Some(found);
+        }
+    }
+    let mut kept = 0;
+    let mut place = vec![root; root + 1];
+    for (index, node) in nodes.iter().enumerate() {
+        if node.class != Class::Other {
+            place[index] = kept;
+            kept += 1;
+        }
+    }
+    place[root] = kept;
+    for node in &mut nodes {
+        let parent = nearest.get(node.parent).copied().flatten().unwrap_or(node.parent);
+        node.parent = place[parent];
+    }
+    nodes.retain(|node| node.class != Class::Other);
+    nodes
 }

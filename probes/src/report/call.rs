@@ -96,15 +96,22 @@ fn error(call: &Call, run: &Run) -> Option<String> {
 /// For each call's id, its own blocking view by phase, from the spans below its server span.
 pub(super) fn phases_by_call(
     calls: &[&Call],
-    spans: &[Span],
+    spans: &[&Span],
     until: Stamp,
 ) -> HashMap<String, BTreeMap<Phase, u64>> {
+    if calls.is_empty() {
+        return HashMap::new();
+    }
+    let mut by_parent: Vec<&Span> =
+        spans.iter().copied().filter(|span| span.parent_id.is_some()).collect();
+    let parent = |span: &Span| span.parent_id.map(|id| (span.trace_id, id));
+    by_parent.sort_by_key(|span| parent(span));
+    let asked: HashSet<_> = calls.iter().map(|call| (call.trace_id, call.span_id)).collect();
     let mut by_id: HashMap<(TraceId, SpanId), Vec<&Span>> = HashMap::new();
-    let mut by_parent: HashMap<(TraceId, SpanId), Vec<&Span>> = HashMap::new();
-    for span in spans {
-        by_id.entry((span.trace_id, span.span_id)).or_default().push(span);
-        if let Some(parent) = span.parent_id {
-            by_parent.entry((span.trace_id, parent)).or_default().push(span);
+    for &span in spans {
+        let id = (span.trace_id, span.span_id);
+        if asked.contains(&id) {
+            by_id.entry(id).or_default().push(span);
         }
     }
     let phases = |call: &Call| {
@@ -113,7 +120,9 @@ pub(super) fn phases_by_call(
         let mut seen = HashSet::from([top]);
         let mut to_do = vec![top];
         while let Some(at) = to_do.pop() {
-            for &child in by_parent.get(&at).into_iter().flatten() {
+            let first = by_parent.partition_point(|span| parent(span) < Some(at));
+            let children = by_parent.iter().skip(first).take_while(|span| parent(span) == Some(at));
+            for &child in children {
                 inside.push(child);
                 let id = (child.trace_id, child.span_id);
                 if seen.insert(id) {
