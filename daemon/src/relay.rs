@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -134,29 +134,22 @@ impl Inner {
             )
             .await);
         }
-        let mut searched = Searched { model: None, read: Bytes::new(), rest: Body::empty() };
-        let mut waited_ns = 0;
-        let answers = match named {
-            Some(index) => {
-                searched.rest = body;
-                Answers::Upstream(index)
-            }
+        let (answers, searched) = match named {
+            Some(index) => (Answers::Upstream(index), Searched::nothing(body)),
             None if several && posted => {
-                searched = target::find_model(body).await.map_err(|_| client_gone())?;
-                waited_ns = Stamp::now().since(start);
-                self.for_model(searched.model.as_deref())?
+                let searched = target::find_model(body).await.map_err(|_| client_gone())?;
+                (self.for_model(searched.model.as_deref())?, searched)
             }
             None => {
-                searched.rest = body;
                 let model = path.rest.strip_prefix("/v1/models/");
-                self.for_model(model)?
+                (self.for_model(model)?, Searched::nothing(body))
             }
         };
         match answers {
             Answers::Own => Ok(self.ask_own(parts, searched).await),
             Answers::Upstream(index) => {
                 let Some(client) = self.clients.get(index) else { return Err(nobody("")) };
-                self.ask(client, parts, searched, start, waited_ns).await
+                self.ask(client, parts, searched, start).await
             }
         }
     }
@@ -205,7 +198,7 @@ impl Inner {
         if self.own.is_none() {
             return Vec::new();
         }
-        let searched = Searched { model: None, read: Bytes::new(), rest: Body::empty() };
+        let searched = Searched::nothing(Body::empty());
         let body = self.ask_own(parts, searched).await.into_body();
         let list = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
         models::models(&list).unwrap_or_default()
@@ -217,9 +210,8 @@ impl Inner {
         mut parts: Parts,
         searched: Searched,
         start: Stamp,
-        waited_ns: u64,
     ) -> Result<Response, Problem> {
-        let Searched { model, read, rest } = searched;
+        let Searched { model, read, rest, waited_ns } = searched;
         let path = Path::of(&parts.uri);
         let api = Api::of(path.rest).filter(|_| parts.method == Method::POST);
         let (upload, progress) = Upload::new(read, rest, api.is_some());

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::serve::ListenerExt;
 use dwell_engine::backend::Backend;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -75,21 +78,7 @@ impl Service {
             .merge(export::routes(ledger.clone(), backend.clone()))
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
         let stop = CancellationToken::new();
-        // Small frames must not wait for the client's acknowledgement of the ones before: 40 ms on the first token.
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
-            }
-        });
-        let stopping = stop.clone();
-        let server = tokio::spawn(async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stopping.cancelled_owned())
-                .await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the server has ended");
-            }
-        });
+        let server = tokio::spawn(serve(listener, router, stop.clone()));
         Ok(Self { addr, ledger, server, stop, runs, exporter, push, writer })
     }
 
@@ -119,6 +108,44 @@ impl Service {
             tracing::error!("the store did not finish");
         }
     }
+}
+
+/// How long no connection is taken after one could not be, because too many files are open, say.
+const BREATH: Duration = Duration::from_millis(200);
+
+/// Serves connections until told to stop, and lets the requests under way finish.
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let connections = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    // What is relayed keeps the spelling of its headers.
+    http.preserve_header_case(true);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let connection = match accepted {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
+        };
+        // Small frames must not wait for the client's acknowledgement of the ones before: 40 ms on the first token.
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let service = TowerToHyperService::new(router.clone());
+        let served = connections.watch(http.serve_connection(TokioIo::new(connection), service));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 /// Who answers for models: the engine, or with upstreams the relay, which asks the engine for its own.

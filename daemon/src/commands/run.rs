@@ -18,7 +18,7 @@ use self::child::Ending;
 use self::daemon::{Daemon, Declaration};
 use self::environment::Environment;
 use crate::ids;
-use crate::settings::{EngineArgs, StoreArgs};
+use crate::settings::{EngineArgs, StoreArgs, UpstreamArgs};
 use crate::terminal::{Screen, account, tell};
 
 /// What `dwell run` can be told.
@@ -36,6 +36,8 @@ pub struct RunArgs {
     daemon: Option<String>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    upstreams: UpstreamArgs,
     /// The command and its arguments
     #[arg(
         required = true,
@@ -48,7 +50,8 @@ pub struct RunArgs {
 
 /// Runs the command; the exit code is the command's own.
 pub async fn run(args: &RunArgs, store: &StoreArgs) -> Result<ExitCode> {
-    let daemon = Daemon::find_or_start(args.daemon.as_deref(), store, &args.engine).await?;
+    let daemon =
+        Daemon::find_or_start(args.daemon.as_deref(), store, &args.engine, &args.upstreams).await?;
     let declaration = Declaration {
         id: ids::run_id(),
         trace_id: ids::trace_id(),

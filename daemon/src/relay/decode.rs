@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use brotli_decompressor::DecompressorWriter;
 use dwell_wire::upstream::{Facts, Reader, Seen};
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use zstd::stream::{raw, write};
 
 /// Bytes of one answer that are read after decompression; what is behind them is not known. Far above any answer, and the end of
 /// what a bomb can cost.
@@ -15,11 +16,11 @@ const MOST: usize = 256 << 20;
 pub(super) struct Copy(Kind);
 
 enum Kind {
-    Plain(Sink),
+    Plain(Box<Sink>),
     Gzip(Box<MultiGzDecoder<Sink>>),
     Deflate(Box<ZlibDecoder<Sink>>),
     Brotli(Box<DecompressorWriter<Sink>>),
-    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
+    Zstd(Box<write::Decoder<'static, Sink>>),
 }
 
 impl Copy {
@@ -28,23 +29,19 @@ impl Copy {
         const BUFFER: usize = 4096;
         let mut sink =
             Sink { reader: Some(reader), seen: Seen::default(), taken: 0, broken: false };
-        Self(match encoding.trim().to_ascii_lowercase().as_str() {
-            "" | "identity" => Kind::Plain(sink),
+        let encoding = encoding.trim().to_ascii_lowercase();
+        Self(match encoding.as_str() {
             "gzip" | "x-gzip" => Kind::Gzip(Box::new(MultiGzDecoder::new(sink))),
             "deflate" => Kind::Deflate(Box::new(ZlibDecoder::new(sink))),
             "br" => Kind::Brotli(Box::new(DecompressorWriter::new(sink, BUFFER))),
-            "zstd" => match zstd::stream::raw::Decoder::new() {
-                Ok(raw) => {
-                    Kind::Zstd(Box::new(zstd::stream::write::Decoder::with_decoder(sink, raw)))
+            other => {
+                if other == "zstd"
+                    && let Ok(raw) = raw::Decoder::new()
+                {
+                    return Self(Kind::Zstd(Box::new(write::Decoder::with_decoder(sink, raw))));
                 }
-                Err(_) => {
-                    sink.broken = true;
-                    Kind::Plain(sink)
-                }
-            },
-            _ => {
-                sink.broken = true;
-                Kind::Plain(sink)
+                sink.broken = !matches!(other, "" | "identity");
+                Kind::Plain(Box::new(sink))
             }
         })
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use axum::body::{Body, Bytes};
 use axum::http::Uri;
+use dwell_probes::time::Stamp;
 use dwell_wire::upstream::{ModelName, Sought};
 use http_body::Body as _;
 
@@ -47,10 +48,20 @@ pub(super) struct Searched {
     pub(super) read: Bytes,
     /// What follows it.
     pub(super) rest: Body,
+    /// How long reading it took, in nanoseconds.
+    pub(super) waited_ns: u64,
+}
+
+impl Searched {
+    /// A request of which nothing was read.
+    pub(super) const fn nothing(rest: Body) -> Self {
+        Self { model: None, read: Bytes::new(), rest, waited_ns: 0 }
+    }
 }
 
 /// Reads a request until it names its model; an error when the client went away.
 pub(super) async fn find_model(mut body: Body) -> Result<Searched, axum::Error> {
+    let start = Stamp::now();
     let mut sought = ModelName::default();
     // Most requests come in one piece, which is passed on without a copy.
     let mut first = Bytes::new();
@@ -77,7 +88,8 @@ pub(super) async fn find_model(mut body: Body) -> Result<Searched, axum::Error> 
         }
     }
     let read = if all.is_empty() { first } else { all.into() };
-    Ok(Searched { model, read, rest: body })
+    let waited_ns = Stamp::now().since(start);
+    Ok(Searched { model, read, rest: body, waited_ns })
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ pub(super) struct Call {
 }
 
 /// A call under way.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says that one thing has happened, in any order"
+)]
 pub(super) struct Watch {
     ledger: Handle,
     tracing: bool,

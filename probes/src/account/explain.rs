@@ -102,7 +102,9 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
     let mut explanation = match node.class {
         Class::Agent => holding(Container::Agent, Category::Framework),
         Class::Tool => holding(Container::Tool, Category::Tool),
-        Class::Model if inside > Answer::Untold => holding(Container::Model, Category::Http),
+        Class::Model if inside > Answer::Untold || is_relayed(node.span) => {
+            holding(Container::Model, Category::Http)
+        }
         Class::Model => Explanation {
             inferred: !is_ours(node.span) && !server_times::told_by_server(node.span),
             ..holding(Container::OpaqueModel, Category::Generation)
@@ -130,6 +132,11 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
     };
     explanation.inferred |= node.span.origin == Origin::Inferred;
     explanation
+}
+
+/// Whether a model span tells of a call that we relayed, with its phases: what they leave of it is the way.
+fn is_relayed(span: &Span) -> bool {
+    span.origin != Origin::Inferred && span.attribute(names::REUSED).is_some()
 }
 
 /// Whether a model span tells of our own engine, measured here or read back from elsewhere: its own time is the engine's.

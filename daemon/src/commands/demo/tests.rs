@@ -8,6 +8,7 @@ use dwell_probes::suite::Expectation;
 
 use super::*;
 use crate::settings::EngineChoice;
+use crate::settings::Upstreams;
 
 fn settings(data_dir: &Path) -> Settings {
     Settings {
@@ -21,7 +22,7 @@ fn settings(data_dir: &Path) -> Settings {
         cache_memory: None,
         holds: true,
         tracing: true,
-        upstreams: Default::default(),
+        upstreams: Upstreams::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::agent::local_http;
 use crate::backend::load_backend;
 use crate::commands::at_hand;
 use crate::service::Service;
-use crate::settings::{self, EngineArgs, PORT, Settings, StoreArgs};
+use crate::settings::{self, EngineArgs, PORT, Settings, StoreArgs, UpstreamArgs, Upstreams};
 
 /// A daemon on this machine that does not answer within this time is no use to a run.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,10 +60,15 @@ impl Daemon {
         asked: Option<&str>,
         store: &StoreArgs,
         engine: &EngineArgs,
+        upstreams: &UpstreamArgs,
     ) -> Result<Self> {
         let http = local_http()?;
         match asked {
-            Some("none") => return Self::start(http, store, engine).await,
+            Some("none") => return Self::start(http, store, engine, upstreams).await,
+            // A daemon that runs has upstreams of its own.
+            None if !upstreams.upstreams.is_empty() || upstreams.config.is_some() => {
+                return Self::start(http, store, engine, upstreams).await;
+            }
             Some(url) => {
                 let url = normal_url(url);
                 if let Err(error) = health(&http, &url).await {
@@ -80,13 +85,20 @@ impl Daemon {
             Ok(_) => Ok(Self { url, http, own: None }),
             Err(error) => {
                 tracing::info!("no dwell answers at {url} ({error:#}): starting one for this run");
-                Self::start(http, store, engine).await
+                Self::start(http, store, engine, upstreams).await
             }
         }
     }
 
-    async fn start(http: reqwest::Client, store: &StoreArgs, engine: &EngineArgs) -> Result<Self> {
-        let settings = Settings::new(settings::any_port(), store, engine)?;
+    async fn start(
+        http: reqwest::Client,
+        store: &StoreArgs,
+        engine: &EngineArgs,
+        upstreams: &UpstreamArgs,
+    ) -> Result<Self> {
+        let upstreams = Upstreams::read(upstreams, &|name| std::env::var(name).ok())?;
+        let settings =
+            Settings { upstreams, ..Settings::new(settings::any_port(), store, engine)? };
         at_hand(&settings).await?;
         let backend = load_backend(&settings)?;
         let service = Service::start(&settings, backend).await?;

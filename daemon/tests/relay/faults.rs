@@ -1,0 +1,107 @@
+//! What goes wrong on either side: named to the client in its API's form, and recorded with its cause.
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+
+use super::upstream::*;
+
+const PATH: &str = "/r/r1/v1/chat/completions";
+
+async fn answer(daemon: &Daemon, path: &str) -> (u16, Value) {
+    let url = format!("http://{}{path}", daemon.service.addr);
+    let response = reqwest::Client::new().post(url).body(QUESTION).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn cause(daemon: &Daemon) -> String {
+    daemon.report("r1").await["calls"][0]["error"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_upstreams_work() {
+    let begun = format!("{}{}", stream_head(), chunk(&delta("Hel")));
+    for steps in [vec![write(begun), Step::AwaitClose], vec![Step::AwaitClose]] {
+        let streams = steps.len() > 1;
+        let mut upstream = Upstream::new(steps).await;
+        let daemon = Daemon::before(&upstream).await;
+        let mut client = daemon.send(PATH, "", QUESTION).await;
+        if streams {
+            read_to(&mut client, "Hel").await;
+        } else {
+            while upstream.requests.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(client);
+        tokio::time::timeout(PATIENCE, upstream.closed.recv()).await.unwrap().unwrap();
+        assert!(cause(&daemon).await.contains("client went away"));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_breaks_off_the_clients_answer() {
+    let begun = format!("{}{}", stream_head(), chunk(&delta("Hel")));
+    let upstream = Upstream::new(vec![write(begun), Step::Wait, Step::Close]).await;
+    let daemon = Daemon::before(&upstream).await;
+    let mut client = daemon.send(PATH, "", QUESTION).await;
+    read_to(&mut client, "Hel").await;
+    upstream.go.send(()).unwrap();
+    assert_eq!(read_some(&mut client).await, "", "ends without the last chunk");
+    assert!(cause(&daemon).await.contains("broke off"));
+}
+
+#[tokio::test]
+async fn faults_before_the_head_are_answered_in_the_apis_form() {
+    let closing = Upstream::new(vec![Step::Close]).await;
+    let garbage = Upstream::new(vec![write("SSH-2.0-x\r\n\r\n")]).await;
+    let silent = Upstream::new(vec![Step::AwaitClose]).await;
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = unused.local_addr().unwrap();
+    drop(unused);
+    let no_tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let no_tls_at = no_tls.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = no_tls.accept().await {
+            let _gone = connection.write_all(b"SSH-2.0-x\r\n").await;
+        }
+    });
+    for (url, status, code) in [
+        (closing.url(), 502, "upstream_reset"),
+        (garbage.url(), 502, "upstream_protocol"),
+        (silent.url(), 504, "upstream_timeout"),
+        (format!("http://{nobody}"), 502, "upstream_unreachable"),
+        (format!("https://{no_tls_at}"), 502, "upstream_tls"),
+        ("http://no-such-host.invalid".to_owned(), 502, "upstream_dns"),
+    ] {
+        let config =
+            format!("[upstreams.up]\nurl = \"{url}\"\nbudgets = {{ first_byte = \"300ms\" }}");
+        let daemon = Daemon::new(&config, None).await;
+        let (got, body) = answer(&daemon, PATH).await;
+        assert_eq!((got, body["error"]["code"].as_str()), (status, Some(code)), "{url}: {body}");
+        assert!(cause(&daemon).await.contains("upstream up"), "{url}");
+        let (_, body) = answer(&daemon, "/v1/messages").await;
+        assert_eq!(body["type"], "error", "{url}");
+        let (_, body) = answer(&daemon, "/api/chat").await;
+        assert!(body["error"].as_str().unwrap().contains(code), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_upstreams_own_errors_are_passed_on() {
+    let body = r#"{"error":{"message":"slow down","type":"rate_limit_error","code":"rate_limit_exceeded"}}"#;
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let upstream = Upstream::new(vec![write(head)]).await;
+    let daemon = Daemon::before(&upstream).await;
+    let mut client = daemon.send(PATH, "", QUESTION).await;
+    let text = read_to(&mut client, "exceeded\"}}").await;
+    assert!(
+        text.starts_with("HTTP/1.1 429 Too Many Requests\r\n") && text.contains("retry-after: 7"),
+        "{text}"
+    );
+    assert!(text.ends_with(body));
+    assert_eq!(cause(&daemon).await, "the upstream answered 429 (rate_limit_exceeded)");
+}

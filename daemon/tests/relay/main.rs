@@ -1,0 +1,10 @@
+//! The relay in a running daemon, over real sockets: a scripted upstream that speaks raw bytes, and clients that look at every
+//! byte that comes back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod account;
+mod faults;
+mod routes;
+mod upstream;
+mod wire;
