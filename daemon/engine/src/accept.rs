@@ -24,7 +24,8 @@ pub(crate) struct Proposal {
 
 /// What the target says of a proposal of k tokens.
 pub(crate) struct Verdict {
-    /// Whether each stands given that those before do, `[k]` of 0 and 1; absent for k = 0.
+    /// Whether each stands given that those before do, `[k]` of 0 and 1; absent where that is so when it is what would take its
+    /// place, which the host sees from the tokens.
     pub(crate) stands: Option<Array>,
     /// The token that takes the place of the first one that does not stand, for every row; the last one follows when all stand.
     /// `[k + 1]`.
@@ -40,14 +41,7 @@ pub(crate) fn judge(
 ) -> Result<Verdict> {
     let count = i32::try_from(proposal.tokens.len()).unwrap_or(i32::MAX);
     if count == 0 || !sampler.draws_apart() {
-        let instead = sampler.sample(logits, written)?;
-        let stands = match count {
-            0 => None,
-            _ => {
-                Some(ops::eq(instead.try_index(..count)?, ops::concatenate(&proposal.tokens, 0)?)?)
-            }
-        };
-        return Ok(Verdict { stands, instead });
+        return Ok(Verdict { stands: None, instead: sampler.sample(logits, written)? });
     }
     let tokens = ops::expand_dims(ops::concatenate(&proposal.tokens, 0)?, 1)?;
     let target = ops::softmax_axis(sampler.weighted(logits, written)?, -1, true)?;

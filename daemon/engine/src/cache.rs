@@ -2,17 +2,18 @@
 //! by moving an offset. Which tokens they belong to is the conversation's business.
 
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
-use mlx_rs::{Array, ops, transforms};
+use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::error::Result;
 
 /// Positions by which the buffers grow.
 pub(crate) const STEP: i32 = 256;
 
+/// The buffers of a layer, `[kv heads, capacity, head length]` each.
 #[derive(Debug)]
-struct Layer {
-    keys: Array,
-    values: Array,
+pub(crate) struct Layer {
+    pub(crate) keys: Array,
+    pub(crate) values: Array,
 }
 
 impl Layer {
@@ -24,17 +25,19 @@ impl Layer {
 /// Keys and values of every layer.
 #[derive(Debug)]
 pub(crate) struct KvCache {
-    /// `[kv heads, capacity, head length]` each; absent before the first token.
+    /// Absent before the first token.
     layers: Vec<Option<Layer>>,
     /// Positions that are filled and confirmed.
     len: i32,
     bytes: u64,
+    /// What has to be computed before the buffers hold what they should, where an operation writes to them as they lie.
+    writer: Option<Array>,
 }
 
 impl KvCache {
     /// An empty cache of a model with so many layers.
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| None).collect(), len: 0, bytes: 0 }
+        Self { layers: (0..layers).map(|_| None).collect(), len: 0, bytes: 0, writer: None }
     }
 
     /// Positions that are filled.
@@ -62,6 +65,7 @@ impl KvCache {
     pub(crate) fn beginning(&self, len: i32) -> Result<Self> {
         let len = len.clamp(0, self.len);
         let mut copy = Self::new(self.layers.len());
+        self.settle()?;
         for (index, held) in self.layers.iter().enumerate().filter(|_| len > 0) {
             let Some(held) = held else { continue };
             let keys = held.keys.try_index((.., ..len, ..))?;
@@ -94,10 +98,8 @@ impl KvCache {
         values: &Array,
     ) -> Result<(Array, Array)> {
         let (start, end) = (self.len, self.len + keys.dim(1));
-        let held = match self.layers[layer].take() {
-            Some(held) if held.keys.dim(1) >= end => held,
-            held => self.enlarged(held.as_ref(), (keys, values), end)?,
-        };
+        let shape = (keys.dim(0), keys.dim(1), keys.dim(2));
+        let held = self.with_room(layer, shape, keys.dtype())?;
         let Layer { keys: mut all_keys, values: mut all_values } = held;
         all_keys.try_index_mut((.., start..end, ..), keys)?;
         all_values.try_index_mut((.., start..end, ..), values)?;
@@ -110,34 +112,78 @@ impl KvCache {
         Ok(seen)
     }
 
-    /// Buffers of a layer with room for `end` positions.
-    fn enlarged(
+    /// Lends the buffers of a layer, with room for rows of `[kv heads, rows, head length]`, to an operation that writes to them where
+    /// they lie, and what it has to come after. Whoever runs the operation tells with [`Self::written_by`] what to wait for.
+    pub(crate) fn lend(
         &mut self,
-        held: Option<&Layer>,
-        (keys, values): (&Array, &Array),
-        end: i32,
-    ) -> Result<Layer> {
-        let layer = match held {
-            Some(held) => Layer {
-                keys: grown(&held.keys, end, self.len)?,
-                values: grown(&held.values, end, self.len)?,
-            },
-            None => Layer { keys: empty(keys, end)?, values: empty(values, end)? },
-        };
-        self.bytes -= held.map_or(0, Layer::bytes);
-        self.bytes += layer.bytes();
-        Ok(layer)
+        layer: usize,
+        shape: (i32, i32, i32),
+    ) -> Result<(&Layer, Option<&Array>)> {
+        let held = self.with_room(layer, shape, Dtype::Float32)?;
+        Ok((self.layers[layer].insert(held), self.writer.as_ref()))
     }
 
-    /// All buffers, to be evaluated.
+    /// The same with the buffers of all layers.
+    pub(crate) fn lend_all(
+        &mut self,
+        shape: (i32, i32, i32),
+    ) -> Result<(Vec<&Layer>, Option<&Array>)> {
+        for layer in 0..self.layers.len() {
+            self.lend(layer, shape)?;
+        }
+        Ok((self.layers.iter().flatten().collect(), self.writer.as_ref()))
+    }
+
+    /// The buffers are as they should be once this is computed.
+    pub(crate) fn written_by(&mut self, writer: Array) {
+        self.writer = Some(writer);
+    }
+
+    /// Takes out the buffers of a layer, with room for rows of `[kv heads, rows, head length]`.
+    fn with_room(
+        &mut self,
+        layer: usize,
+        (heads, rows, length): (i32, i32, i32),
+        dtype: Dtype,
+    ) -> Result<Layer> {
+        let end = self.len + rows;
+        let new = match self.layers[layer].take() {
+            Some(held) if held.keys.dim(1) >= end => return Ok(held),
+            Some(held) => {
+                self.settle()?;
+                self.bytes -= held.bytes();
+                Layer {
+                    keys: grown(&held.keys, end, self.len)?,
+                    values: grown(&held.values, end, self.len)?,
+                }
+            }
+            None => {
+                let empty = || ops::zeros_dtype(&[heads, capacity(end), length], dtype);
+                Layer { keys: empty()?, values: empty()? }
+            }
+        };
+        self.bytes += new.bytes();
+        Ok(new)
+    }
+
+    /// Waits for what writes to the buffers where they lie.
+    fn settle(&self) -> Result<()> {
+        Ok(transforms::eval(&self.writer)?)
+    }
+
+    /// All buffers, and what writes to them, to be evaluated.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.buffers().chain(&self.writer)
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Array> {
         self.layers.iter().flatten().flat_map(|layer| [&layer.keys, &layer.values])
     }
 
     /// Where each buffer lies in memory, for tests.
     #[cfg(test)]
     pub(crate) fn addresses(&self) -> Vec<usize> {
-        self.arrays().map(|array| array.as_slice::<f32>().as_ptr() as usize).collect()
+        self.buffers().map(|array| array.as_slice::<f32>().as_ptr() as usize).collect()
     }
 
     /// All that is held, for tests.
@@ -146,7 +192,8 @@ impl KvCache {
         if self.len == 0 {
             return Vec::new();
         }
-        self.arrays()
+        self.settle().unwrap();
+        self.buffers()
             .flat_map(|array| {
                 let filled = array.try_index((.., ..self.len, ..)).unwrap();
                 ops::reshape(filled, &[-1]).unwrap().to_vec_cast::<f32>().unwrap()
@@ -159,10 +206,6 @@ impl KvCache {
 /// would not be copied into it but take its place, and may be a view of something larger.
 fn capacity(len: i32) -> i32 {
     (len / STEP + 1) * STEP
-}
-
-fn empty(like: &Array, len: i32) -> Result<Array> {
-    Ok(ops::zeros_dtype(&[like.dim(0), capacity(len), like.dim(2)], like.dtype())?)
 }
 
 fn grown(held: &Array, len: i32, filled: i32) -> Result<Array> {

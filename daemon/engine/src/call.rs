@@ -1,6 +1,8 @@
 //! One call from its prompt to its end, turn by turn: chunks of the prompt, then tokens one by one or in rounds, and the
 //! account of both. Everything here runs on the engine's thread; whose turn it is is the scheduler's business.
 
+use std::time::Duration;
+
 use dwell_probes::cache::CacheUse;
 use dwell_probes::phase::Phase;
 use dwell_probes::speculation::Speculation;
@@ -244,6 +246,9 @@ impl Call {
     }
 }
 
+/// How long a result is looked for before its thread sleeps.
+const SHORTLY: Duration = Duration::from_millis(2);
+
 /// Confirmed tokens, and how likely they were where that was asked for.
 pub(crate) struct Tokens {
     pub(crate) ids: Vec<u32>,
@@ -284,8 +289,28 @@ pub(crate) fn logits(logits: Option<Array>) -> Result<Array> {
 
 /// Waits for token ids and reads them.
 pub(crate) fn read(tokens: &Array) -> Result<Vec<u32>> {
+    transforms::async_eval([tokens])?;
+    await_shortly(tokens);
     tokens.eval()?;
     let tokens =
         tokens.try_as_slice::<u32>().map_err(|error| EngineError::Mlx(error.to_string()))?;
     Ok(tokens.to_vec())
+}
+
+/// Looks for a moment whether `array` is there: a thread that sleeps is woken up tens of microseconds late, which counts where a
+/// token takes a few hundred. Others that want the core get it.
+fn await_shortly(array: &Array) {
+    let start = std::time::Instant::now();
+    while !is_available(array) && start.elapsed() < SHORTLY {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether an array that was enqueued has been computed.
+fn is_available(array: &Array) -> bool {
+    let mut available = false;
+    #[expect(unsafe_code, reason = "a call into C")]
+    // SAFETY: the handle is alive during the call, and `available` is written to.
+    let failed = unsafe { mlx_sys::_mlx_array_is_available(&raw mut available, array.as_ptr()) };
+    available && failed == 0
 }

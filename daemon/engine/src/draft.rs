@@ -56,7 +56,10 @@ impl Draft for Side {
             } else {
                 sampler.sample(&logits, written)?
             };
-            transforms::async_eval([&token])?;
+            // Where a step is one operation it is over before the next is enqueued, and each would wake the thread that computes.
+            if !self.model.is_fused() {
+                transforms::async_eval([&token])?;
+            }
             input = token.clone();
             proposal.tokens.push(token);
         }

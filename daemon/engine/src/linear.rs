@@ -134,6 +134,14 @@ pub(crate) enum Matrix {
 }
 
 impl Matrix {
+    /// The rows, unless they are packed.
+    pub(crate) const fn dense(&self) -> Option<&Array> {
+        match self {
+            Self::Dense(rows) => Some(rows),
+            Self::Packed(_) => None,
+        }
+    }
+
     /// The matrix times a number.
     pub(crate) fn scaled(self, factor: f32) -> Result<Self> {
         if (factor - 1.0).abs() <= f32::EPSILON {
@@ -232,6 +240,14 @@ impl Linear {
             Matrix::Dense(rows) => Self::Dense { columns: ops::swap_axes(&rows, -1, -2)?, bias },
             Matrix::Packed(rows) => Self::Packed { rows, bias },
         })
+    }
+
+    /// The matrix by which rows are multiplied from the right, and what is added, unless it is packed.
+    pub(crate) const fn dense(&self) -> Option<(&Array, Option<&Array>)> {
+        match self {
+            Self::Dense { columns, bias } => Some((columns, bias.as_ref())),
+            Self::Packed { .. } => None,
+        }
     }
 
     /// `x`, rows of activations, times the matrix.

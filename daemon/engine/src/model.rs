@@ -4,6 +4,7 @@
 
 mod attention;
 pub(crate) mod families;
+mod fused;
 mod mlp;
 mod moe;
 mod norm;
@@ -21,6 +22,7 @@ use crate::checkpoint::config::{Head, Layer, ModelConfig, Norms};
 use crate::error::Result;
 use crate::linear::{Linear, Loader, Matrix, Storage};
 use attention::Attention;
+use fused::{Whole, WholeLayer};
 use mlp::Mlp;
 use moe::Mixture;
 use norm::RmsNorm;
@@ -121,6 +123,11 @@ impl Model {
         rows: Rows,
     ) -> Result<Option<Array>> {
         let count = tokens.dim(0);
+        if let Some(logits) = self.at_once(tokens, cache, rows)? {
+            cache.advance(count);
+            cache.written_by(logits.clone());
+            return if rows == Rows::None { Ok(None) } else { self.narrowed(logits).map(Some) };
+        }
         let mut x = self.embedding.rows(tokens)?;
         if let Some(factor) = &self.embedding_factor {
             x = ops::multiply(&x, factor.as_dtype(x.dtype())?)?;
@@ -130,6 +137,9 @@ impl Model {
             x = block.forward(&x, &self.norm, &step, (cache, index))?;
         }
         cache.advance(count);
+        if self.is_fused() {
+            cache.written_by(x.clone());
+        }
         let x = match rows {
             Rows::None => return Ok(None),
             Rows::Last if count > 1 => x.try_index((count - 1..count, ..))?,
@@ -139,10 +149,54 @@ impl Model {
         if let Some(factor) = &self.logits_factor {
             logits = ops::multiply(&logits, factor.as_dtype(logits.dtype())?)?;
         }
+        self.narrowed(logits).map(Some)
+    }
+
+    /// The logits that are looked at.
+    fn narrowed(&self, logits: Array) -> Result<Array> {
         if self.vocab < self.config.vocab_size {
-            return Ok(Some(logits.try_index((.., ..self.vocab))?));
+            return Ok(logits.try_index((.., ..self.vocab))?);
         }
-        Ok(Some(logits))
+        Ok(logits)
+    }
+
+    /// Whether its parts are operations of ours; see [`fused`].
+    pub(crate) const fn is_fused(&self) -> bool {
+        self.norm.fused().is_some()
+    }
+
+    /// The whole pass as one operation, where every part of the model can be a part of it.
+    fn at_once(&self, tokens: &Array, cache: &mut KvCache, rows: Rows) -> Result<Option<Array>> {
+        let parts = (self.norm.fused(), self.embedding.dense(), self.head.dense());
+        let (Some(eps), Some(embedding), Some(head)) = parts else { return Ok(None) };
+        let Some(shape) = self.blocks.first().map(|block| block.attention.heads()) else {
+            return Ok(None);
+        };
+        let matrices: Option<Vec<_>> = self.blocks.iter().map(Block::alone).collect();
+        let Some(matrices) = matrices else { return Ok(None) };
+        let (start, count) = (cache.len(), tokens.dim(0));
+        let step = self.positions.step(start, count)?;
+        let (buffers, after) = cache.lend_all((shape.0, count, shape.1))?;
+        let blocks = self.blocks.iter().zip(matrices).zip(buffers);
+        let layers: Option<Vec<WholeLayer<'_>>> = blocks
+            .map(|((block, ((qkv, output), (gate_up, down))), buffers)| {
+                let attending = block.attention.attending(&step, start, (buffers, None))?;
+                Some(WholeLayer { qkv, attending, output, gate_up, down })
+            })
+            .collect();
+        let Some(layers) = layers else { return Ok(None) };
+        let whole = Whole {
+            embedding,
+            embedding_factor: self.config.factors.embedding,
+            layers,
+            activation: self.config.mlp.activation,
+            norm: &self.last_norm,
+            eps,
+            head,
+            logits_factor: self.config.factors.logits,
+            after,
+        };
+        whole.forward(tokens, rows).map(Some)
     }
 
     /// Numbers in the largest matrix of a layer.
@@ -170,6 +224,10 @@ impl Model {
     }
 }
 
+/// The matrix before and the one behind what each part of a layer does.
+type Matrices<'a> =
+    ((fused::Matrix<'a>, fused::Matrix<'a>), (fused::Matrix<'a>, fused::Matrix<'a>));
+
 impl Block {
     fn load(loader: Loader<'_>, index: usize, layer: Layer) -> Result<Self> {
         let config = &loader.checkpoint.config;
@@ -193,6 +251,14 @@ impl Block {
                 FeedForward::Dense(Mlp::load(loader, &mlp, (then, finally))?)
             },
         })
+    }
+
+    /// The matrices of attention and of the feed-forward part, where these are all that there is.
+    fn alone(&self) -> Option<Matrices<'_>> {
+        match &self.feed_forward {
+            FeedForward::Dense(mlp) => self.attention.alone().zip(mlp.alone()),
+            FeedForward::Experts(_) => None,
+        }
     }
 
     fn forward(

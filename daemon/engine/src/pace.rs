@@ -62,10 +62,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The costs of one step of the draft model, and of the target's passes over 1, 2, ... rows, in nanoseconds.
-    pub(crate) fn new(draft_step_ns: f64, verify_ns: Vec<f64>) -> Self {
+    /// The costs of one plain token, of one step of the draft model, and of the target's passes over 1, 2, ... rows that the host
+    /// waits for, in nanoseconds.
+    pub(crate) fn new(plain_ns: f64, draft_step_ns: f64, verify_ns: Vec<f64>) -> Self {
         Self {
-            costs: Costs::new(draft_step_ns, verify_ns),
+            costs: Costs::new(plain_ns, draft_step_ns, verify_ns),
             acceptance: HashMap::new(),
             patience: PATIENCE.0,
             tries: false,

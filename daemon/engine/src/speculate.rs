@@ -20,10 +20,8 @@ use crate::lookup::Lookup;
 use crate::model::Rows;
 use crate::pace::{Choice, Offer, Pace};
 
-/// Rounds at the beginning of a call in which drafting is timed by a barrier.
-const TIMED_FIRST: u64 = 2;
-/// Of the later rounds every so many is.
-const TIMED_EVERY: u64 = 8;
+/// Of so many rounds with a draft model, one has its drafting timed by a barrier; those of a length that never was, too.
+const TIMED_EVERY: u64 = 32;
 /// Tokens that a draft model reads beside its first guess; more are read before the round.
 const BEHIND: usize = 8;
 
@@ -32,6 +30,8 @@ const BEHIND: usize = 8;
 struct DraftShare {
     /// Draft and total nanoseconds of the timed rounds.
     seen: Vec<(u64, u64)>,
+    /// Rounds since the last that was timed.
+    since: u64,
 }
 
 impl DraftShare {
@@ -45,6 +45,11 @@ impl DraftShare {
             (*draft, *total) = (*draft / 2, *total / 2);
         }
         (*draft, *total) = (*draft + draft_ns, *total + total_ns);
+    }
+
+    /// Whether the next round should be timed.
+    fn is_due(&self, drafted: usize) -> bool {
+        self.since + 1 >= TIMED_EVERY || self.of(drafted, 0).is_none()
     }
 
     /// Nanoseconds of `total_ns` that went to drafting, if known.
@@ -228,7 +233,6 @@ impl Call {
         (offer, length): (Offer, usize),
     ) -> Result<Read> {
         let start = Stamp::now();
-        let number = self.counts().rounds;
         let (tokens, model) = conversation.with_draft();
         let written = self.written(tokens, &[]);
         let proposal = match (offer.source, model) {
@@ -236,10 +240,7 @@ impl Call {
             _ => self.progress.rounds.lookup.propose(&self.sampler, written, length)?,
         };
         let drafted = proposal.tokens.len();
-        let timed = offer.source == DraftSource::Model
-            && (number < TIMED_FIRST
-                || number.is_multiple_of(TIMED_EVERY)
-                || known.share.of(drafted, 0).is_none());
+        let timed = offer.source == DraftSource::Model && known.share.is_due(drafted);
         let mut drafted_at = None;
         if let Some(last) = proposal.tokens.last().filter(|_| timed && self.timeline.is_on()) {
             last.eval()?;
@@ -261,19 +262,23 @@ impl Call {
         let scores = scores.transpose()?;
         // One array, so that the host waits once.
         let mut all = vec![verdict.instead];
-        if let Some(stands) = verdict.stands {
+        all.extend(proposal.tokens);
+        if let Some(stands) = &verdict.stands {
             all.push(stands.as_dtype(Dtype::Uint32)?);
         }
-        all.extend(proposal.tokens);
         let all = ops::concatenate(&all, 0)?;
         if let Some(scores) = &scores {
             transforms::eval(scores.arrays().chain([&all]))?;
         }
         let mut instead = read(&all)?;
         let seen_at = Stamp::now();
-        let mut stands = instead.split_off(drafted + 1);
-        let mut tokens = stands.split_off(drafted);
-        let accepted = stands.iter().take_while(|stands| **stands == 1).count();
+        let mut tokens = instead.split_off(drafted + 1);
+        let stands = tokens.split_off(drafted);
+        let accepted = if verdict.stands.is_some() {
+            stands.iter().take_while(|stands| **stands == 1).count()
+        } else {
+            tokens.iter().zip(&instead).take_while(|(token, instead)| token == instead).count()
+        };
         tokens.truncate(accepted);
         tokens.push(instead[accepted]);
         let places = tokens.iter().enumerate();
@@ -296,10 +301,12 @@ impl Call {
         let total_ns = seen_at.since(start);
         let (drafted_at, timing) = match (source, read.drafted_at) {
             (DraftSource::Model, Some(at)) => {
+                share.since = 0;
                 share.note(drafted, at.since(start), total_ns);
                 (at, Timing::Exact)
             }
             (DraftSource::Model, None) => {
+                share.since += 1;
                 let draft_ns = share.of(drafted, total_ns).unwrap_or(0);
                 (start.plus(draft_ns), Timing::Estimated)
             }

@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use dwell_probes::time::Stamp;
+use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::{DeviceType, Stream, transforms, with_stream};
 
-use crate::call::logits;
+use crate::call::{logits, read};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
@@ -24,6 +25,8 @@ const WARM_UP_PROMPT: usize = 128;
 
 /// Passes by which the cost of a number of rows is measured.
 const WARM_UP_PASSES: usize = 5;
+/// Steps in a row that tell what one takes.
+const WARM_UP_STEPS: u32 = 8;
 
 /// A memory that holds less than this many tokens is of no use.
 const SHORTEST_CONTEXT: u64 = 64;
@@ -136,25 +139,52 @@ fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<Pace>
         draft.fill(&prompt)?;
     }
     conversation.reset();
+    let plain_ns = step_ns(&mut conversation.target)?;
     let verify_ns = (1..=draft_tokens + 1)
-        .map(|rows| cost_ns(&mut conversation.target, rows))
+        .map(|rows| pass_ns(&mut conversation.target, rows))
         .collect::<Result<_>>()?;
-    let mut draft_step_ns = 0.0;
-    if let Some(draft) = &mut conversation.draft {
-        cost_ns(draft, 2)?;
-        draft_step_ns = cost_ns(draft, 1)?;
-    }
-    Ok(Pace::new(draft_step_ns, verify_ns))
+    let draft_step_ns = match &mut conversation.draft {
+        Some(draft) => {
+            pass_ns(draft, 2)?;
+            step_ns(draft)?
+        }
+        None => 0.0,
+    };
+    Ok(Pace::new(plain_ns, draft_step_ns, verify_ns))
 }
 
-/// The shortest of several passes, in nanoseconds: whatever else the machine does only adds to it.
-fn cost_ns(side: &mut Side, rows: usize) -> Result<f64> {
+/// Nanoseconds of one of several steps in a row, each behind the token of the one before, as plain decoding and drafting make
+/// them: the host does not wait for a token before the next.
+fn step_ns(side: &mut Side) -> Result<f64> {
+    let whole = shortest_ns(|| {
+        let mut token = ids(&[0]);
+        for _ in 0..WARM_UP_STEPS {
+            let logits = logits(side.forward(&token, Rows::Last)?)?;
+            token = argmax_axis(logits, -1, None)?;
+            if !side.model.is_fused() {
+                transforms::async_eval([&token])?;
+            }
+        }
+        read(&token)
+    })?;
+    Ok(whole / f64::from(WARM_UP_STEPS))
+}
+
+/// Nanoseconds of a pass over so many rows whose tokens the host waits for, as it does for a round's.
+fn pass_ns(side: &mut Side, rows: usize) -> Result<f64> {
     let tokens = ids(&vec![0; rows]);
+    shortest_ns(|| {
+        let logits = logits(side.forward(&tokens, Rows::All)?)?;
+        read(&argmax_axis(logits, -1, None)?)
+    })
+}
+
+/// The shortest of several tries: whatever else the machine does only adds to it.
+fn shortest_ns(mut work: impl FnMut() -> Result<Vec<u32>>) -> Result<f64> {
     let mut shortest = f64::INFINITY;
     for _ in 0..WARM_UP_PASSES {
         let start = Stamp::now();
-        let logits = logits(side.forward(&tokens, Rows::All)?)?;
-        transforms::eval([&logits])?;
+        work()?;
         shortest = shortest.min(Stamp::now().since(start) as f64);
     }
     Ok(shortest)

@@ -84,7 +84,8 @@ pub(crate) fn mlx_c(
     let folder = source.join("mlx/c");
     let mut files = with_extension(&folder, "cpp")?;
     if !compiler.is_macos {
-        files.push(folders.package.join("shim/clock.cpp"));
+        files
+            .extend(["clock.cpp", "fused.cpp"].map(|file| folders.package.join("shim").join(file)));
     }
     build.files(files).try_compile("mlxc").map_err(|error| {
         Problem::new(format!(
@@ -93,12 +94,12 @@ pub(crate) fn mlx_c(
     })
 }
 
-/// `libmlxblas.a`: MLX's matrix products, handed on to OpenBLAS.
+/// `libmlxblas.a`: MLX's matrix products, handed on to OpenBLAS, and what a layer does between them.
 pub(crate) fn blas_shim(compiler: &Compiler, folders: &Folders) -> Result<()> {
     compiler
         .c
         .clone()
-        .files(["blas.c", "rows.c"].map(|file| folders.package.join("shim").join(file)))
+        .files(["blas.c", "fused.c", "rows.c"].map(|file| folders.package.join("shim").join(file)))
         // Its loops are what every token waits for.
         .opt_level(3)
         .flag("-Wno-psabi")

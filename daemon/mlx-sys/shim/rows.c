@@ -3,7 +3,8 @@
  * number of the matrix is read once, as it lies. Larger matrices are shared with the other cores, in pieces that are
  * taken one by one, so that a core that is busy elsewhere holds up one piece at most.
  *
- * What is not here: products of many rows, other types, other processors than those below. `blas.c` asks the BLAS then. */
+ * What is not here: products of many rows, but for handing each core a part of them, other types, other processors than those below.
+ * `blas.c` asks the BLAS then. */
 
 #include "rows.h"
 
@@ -20,8 +21,12 @@
 
 /* Beyond so many rows a BLAS that packs is faster. */
 enum { MOST_ROWS = 16 };
+/* As many as 32 registers take at once without one of the sums being put aside. */
+enum { DEEP = 7 };
 /* Numbers of the matrix from which a second core pays, and those of one piece. */
 enum { WORTH_SHARING = 1 << 19, PIECE = 1 << 17 };
+/* Products of numbers from which it pays to give a BLAS that was told to use one core a part of the rows on each. */
+enum { WORTH_PARTING = 1 << 22 };
 /* Rounds of waiting before a core goes to sleep: some tens of microseconds. */
 enum { SPINS = 4000 };
 
@@ -30,8 +35,9 @@ typedef struct {
   const float* a;
   const float* b;
   float* c;
-  int m, k, lda, ldb, ldc;
+  int m, n, k, lda, ldb, ldc;
   float alpha, beta;
+  int by_rows_of_b;
 } Product;
 typedef void (*Kernel)(const Product*, int first, int last);
 
@@ -101,12 +107,12 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
   }                                                                                                                            \
   /* `wide` vectors of the result for `m` rows. */                                                                             \
   TARGET static INLINE void NAME##_columns_of(const Product* p, int m, int wide, int row, int column) {                        \
-    NAME##_v sums[MOST][REGISTERS];                                                                                            \
+    NAME##_v sums[DEEP][REGISTERS];                                                                                            \
     UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < wide; j++) sums[i][j] = (NAME##_v){0};                       \
     const float* a = p->a + (size_t)row * p->lda;                                                                              \
     const float* b = p->b + column;                                                                                            \
     for (int at = 0; at < p->k; at++, b += p->ldb) {                                                                           \
-      float x[MOST];                                                                                                           \
+      float x[DEEP];                                                                                                           \
       UNROLL for (int i = 0; i < m; i++) x[i] = a[(size_t)i * p->lda + at];                                                    \
       UNROLL for (int j = 0; j < wide; j++) {                                                                                  \
         NAME##_v y = *(const NAME##_v*)(b + j * WIDTH);                                                                        \
@@ -135,6 +141,14 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
     }                                                                                                                          \
     return column;                                                                                                             \
   }                                                                                                                            \
+  /* A few rows more at once: else the matrix would be read twice. */                                                          \
+  TARGET static INLINE int NAME##_columns_deep(const Product* p, int column, int last) {                                       \
+    if (p->m == 6)                                                                                                             \
+      for (; column + 4 * WIDTH <= last; column += 4 * WIDTH) NAME##_columns_of(p, 6, 4, 0, column);                           \
+    if (p->m == DEEP)                                                                                                          \
+      for (; column + 3 * WIDTH <= last; column += 3 * WIDTH) NAME##_columns_of(p, DEEP, 3, 0, column);                        \
+    return column;                                                                                                             \
+  }                                                                                                                            \
   TARGET static void NAME##_columns(const Product* p, int first, int last) {                                                   \
     int parts = (p->m + MOST - 1) / MOST, column = first;                                                                      \
     /* As many sums as there are registers for: the wider, the longer the stretches that are read. */                          \
@@ -144,6 +158,7 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
     if (p->m == 2)                                                                                                             \
       for (; column + REGISTERS / 4 * WIDTH <= last; column += REGISTERS / 4 * WIDTH)                                          \
         NAME##_columns_of(p, 2, REGISTERS / 4, 0, column);                                                                     \
+    if (REGISTERS >= 32 && p->m > MOST && p->m <= DEEP) column = NAME##_columns_deep(p, column, last);                         \
     column = NAME##_columns_by(p, parts, 4, column, last);                                                                     \
     column = NAME##_columns_by(p, parts, 1, column, last);                                                                     \
     for (; column < last; column++)                                                                                            \
@@ -191,6 +206,9 @@ KERNELS(neon, , 4, 32, 5, HALVES4)
 static Kernel by_rows, by_columns;
 static int most_threads = 1;
 int scipy_openblas_get_num_threads(void);
+void scipy_cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
+/* CBLAS's numbers for rows first, as it is, and transposed. */
+enum { BY_ROWS = 101, AS_IT_IS = 111, TRANSPOSED = 112 };
 
 __attribute__((constructor)) static void choose(void) {
 #if defined(__x86_64__)
@@ -213,7 +231,7 @@ __attribute__((constructor)) static void choose(void) {
 static struct {
   Product product;
   Kernel kernel;
-  int columns, piece;
+  int count, piece;
   _Atomic uint64_t turn;
   _Atomic uint32_t pieces, done;
   /* Changes with every product; helpers sleep on it. */
@@ -238,9 +256,9 @@ static void work(uint32_t number) {
     if ((uint32_t)(turn >> 32) != number || piece >= atomic_load(&shared.pieces)) return;
     Product product = shared.product;
     Kernel kernel = shared.kernel;
-    int first = (int)piece * shared.piece, columns = shared.columns, size = shared.piece;
+    int first = (int)piece * shared.piece, count = shared.count, size = shared.piece;
     if (!atomic_compare_exchange_strong(&shared.turn, &turn, turn + 1)) continue;
-    kernel(&product, first, columns - first < size ? columns : first + size);
+    kernel(&product, first, count - first < size ? count : first + size);
     atomic_fetch_add_explicit(&shared.done, 1, memory_order_release);
   }
 }
@@ -282,24 +300,21 @@ static int helpers(void) {
   return running;
 }
 
-static void share(const Product* product, Kernel kernel, int columns) {
-  int64_t numbers = (int64_t)columns * product->k;
+/* Has every core take pieces of `piece` out of `count` rows or columns. */
+static void share(const Product* product, Kernel kernel, int count, int piece) {
   /* Two products at once: the second has its core to itself. */
-  if (most_threads < 2 || numbers < WORTH_SHARING || pthread_mutex_trylock(&sharing) != 0) {
-    kernel(product, 0, columns);
+  if (most_threads < 2 || piece >= count || pthread_mutex_trylock(&sharing) != 0) {
+    kernel(product, 0, count);
     return;
   }
   if (helpers() == 0) {
     pthread_mutex_unlock(&sharing);
-    kernel(product, 0, columns);
+    kernel(product, 0, count);
     return;
   }
-  int piece = PIECE / (product->k > 0 ? product->k : 1);
-  /* Whole vectors, and whole lines of the cache, in each. */
-  piece = piece < 64 ? 64 : piece / 64 * 64;
   uint32_t number = atomic_load(&shared.number) + 1;
-  shared.product = *product, shared.kernel = kernel, shared.columns = columns, shared.piece = piece;
-  uint32_t pieces = (uint32_t)((columns + piece - 1) / piece);
+  shared.product = *product, shared.kernel = kernel, shared.count = count, shared.piece = piece;
+  uint32_t pieces = (uint32_t)((count + piece - 1) / piece);
   atomic_store(&shared.done, 0);
   atomic_store(&shared.pieces, pieces);
   atomic_store_explicit(&shared.turn, (uint64_t)number << 32, memory_order_release);
@@ -312,13 +327,34 @@ static void share(const Product* product, Kernel kernel, int columns) {
   pthread_mutex_unlock(&sharing);
 }
 
+/* Some rows of a product, by the BLAS. */
+static void some_rows(const Product* p, int first, int last) {
+  scipy_cblas_sgemm(BY_ROWS, AS_IT_IS, p->by_rows_of_b ? TRANSPOSED : AS_IT_IS, last - first, p->n, p->k, p->alpha,
+                    p->a + (size_t)first * p->lda, p->lda, p->b, p->ldb, p->beta, p->c + (size_t)first * p->ldc, p->ldc);
+}
+
 int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
                     float beta, float* c, int ldc) {
-  if (m > MOST_ROWS || k <= 0 || by_rows == 0) return 0;
+  if (k <= 0) return 0;
+  if (m > MOST_ROWS) {
+    if (most_threads < 2 || (int64_t)m * n * k < WORTH_PARTING || scipy_openblas_get_num_threads() != 1) return 0;
+    Product product = {a, b, c, m, n, k, lda, ldb, ldc, alpha, beta, by_rows_of_b};
+    /* Two pieces a core, so that one that is busy elsewhere gets fewer. */
+    int piece = (m + 2 * most_threads - 1) / (2 * most_threads);
+    share(&product, some_rows, m, piece < MOST_ROWS ? MOST_ROWS : piece);
+    return 1;
+  }
+  if (by_rows == 0) return 0;
   /* One column lies as one row does. */
   if (!by_rows_of_b && n == 1 && ldb == 1) by_rows_of_b = 1, ldb = k;
-  Product product = {a, b, c, m, k, lda, ldb, ldc, alpha, beta};
-  share(&product, by_rows_of_b ? by_rows : by_columns, n);
+  Product product = {a, b, c, m, n, k, lda, ldb, ldc, alpha, beta, by_rows_of_b};
+  int piece = n;
+  if ((int64_t)n * k >= WORTH_SHARING) {
+    piece = PIECE / k;
+    /* Whole vectors, and whole lines of the cache, in each. */
+    piece = piece < 64 ? 64 : piece / 64 * 64;
+  }
+  share(&product, by_rows_of_b ? by_rows : by_columns, n, piece);
   return 1;
 }
 

@@ -21,6 +21,8 @@ mod bindings {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 }
 
+pub mod fused;
+
 pub use bindings::*;
 
 /// The version of MLX that is linked, as `0.32.2`.

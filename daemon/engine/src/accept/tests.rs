@@ -148,7 +148,7 @@ fn the_likeliest_token_stands_and_a_seed_asks_for_the_same_token() {
         let greedy = Sampler::new(Sampling::GREEDY);
         let verdict =
             judge(&greedy, &rows(&TARGET, 3), written(&proposal.tokens), &proposal).unwrap();
-        assert_eq!(verdict.stands.unwrap().to_vec_exact::<bool>().unwrap(), [true, false]);
+        assert!(verdict.stands.is_none(), "the first stands, being what the target says");
         assert_eq!(verdict.instead.to_vec_exact::<u32>().unwrap(), [0, 0, 0]);
         let seeded = Sampler::new(Sampling { temperature: 1.0, seed: Some(3), ..Sampling::GREEDY });
         let alone = judge(&seeded, &rows(&TARGET, 1), written(&[]), &Proposal::default()).unwrap();

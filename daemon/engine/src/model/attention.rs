@@ -5,13 +5,14 @@ mod gpu;
 
 use mlx_rs::{Array, ops};
 
+use super::fused::{self, Attending};
 use super::norm::{self, RmsNorm};
 use super::positions::{Step, Turn};
 use super::residual::Residual;
 use super::stacked::{Parts, Stacked};
-use crate::cache::KvCache;
+use crate::cache::{KvCache, Layer as Buffers};
 use crate::checkpoint::config::Layer;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::linear::{Device, Loader};
 
 /// Queries, keys and values in one product where they are held alike, and the product that brings the heads together.
@@ -38,6 +39,8 @@ struct Mixing {
 #[derive(Debug)]
 struct HeadNorm {
     norm: RmsNorm,
+    /// What is added to the mean square.
+    eps: f32,
     /// By head: `[heads, 1, length]` for the fused kernels, else with the last axis in the form of the rotation.
     weight: Array,
 }
@@ -95,8 +98,22 @@ impl Attention {
         step: &Step<'_>,
         cache: (&mut KvCache, usize),
     ) -> Result<Array> {
-        let qkv = self.qkv.forward(x, norm)?;
+        if let Some(eps) = norm.fused() {
+            let (cache, layer) = cache;
+            let (kv_heads, length) = self.heads();
+            let start = cache.len();
+            let lent = cache.lend(layer, (kv_heads, x.dim(0), length))?;
+            if let Some(attending) = self.attending(step, start, lent) {
+                if let Some((qkv, output)) = self.alone() {
+                    return attending.whole(x, eps, qkv, output);
+                }
+                let mixed = attending.mix(&self.qkv.forward(x, norm)?)?;
+                return self.output.onto(x, &mixed, norm);
+            }
+            return Err(EngineError::Mlx("fused sums are for CPUs".to_owned()));
+        }
         let view = step.view(self.mixing.layer.sliding);
+        let qkv = self.qkv.forward(x, norm)?;
         let mixed = match step.turn(self.mixing.layer.rope) {
             Turn::Cpu { turns, traditional } => {
                 cpu::attend(&self.mixing, (turns, *traditional), view, &qkv, cache)?
@@ -106,6 +123,30 @@ impl Attention {
             }
         };
         self.output.onto(x, &mixed, norm)
+    }
+
+    /// The matrices before and behind what attends, where each does all that is to be done there.
+    pub(super) fn alone(&self) -> Option<(fused::Matrix<'_>, fused::Matrix<'_>)> {
+        self.qkv.alone().zip(self.output.alone())
+    }
+
+    /// What attends between them over buffers that were lent, from `start` on; `None` on GPUs.
+    pub(super) fn attending<'a>(
+        &'a self,
+        step: &'a Step<'_>,
+        start: i32,
+        lent: (&'a Buffers, Option<&'a Array>),
+    ) -> Option<Attending<'a>> {
+        let Turn::Cpu { turns, traditional } = step.turn(self.mixing.layer.rope) else {
+            return None;
+        };
+        let view = step.view(self.mixing.layer.sliding);
+        Some(cpu::attending(&self.mixing, (turns, *traditional), (view, start), lent))
+    }
+
+    /// Key heads, and numbers in a head.
+    pub(super) const fn heads(&self) -> (i32, i32) {
+        (self.mixing.kv_heads, self.mixing.length)
     }
 
     pub(super) fn arrays(&self) -> Vec<&Array> {
@@ -125,7 +166,7 @@ impl HeadNorm {
         let weight = |name: &str, heads: i32, scale: f32| {
             let weight = norm::weight(loader, config, &format!("{at}.{name}"), length)?;
             let scale = Array::from_f32(scale).as_dtype(weight.dtype())?;
-            Ok::<_, crate::error::EngineError>(ops::broadcast_to(
+            Ok::<_, EngineError>(ops::broadcast_to(
                 ops::multiply(weight, scale)?,
                 &[heads, 1, length],
             )?)
@@ -137,7 +178,7 @@ impl HeadNorm {
             let (outer, inner) = split(length, config.ropes[layer.rope].traditional);
             weight = ops::reshape(&weight, &[weight.dim(0), 1, outer, inner])?;
         }
-        Ok(Self { norm: RmsNorm::new(device, length, config.eps)?, weight })
+        Ok(Self { norm: RmsNorm::new(device, length, config.eps)?, eps: config.eps, weight })
     }
 }
 

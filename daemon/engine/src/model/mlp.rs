@@ -2,8 +2,9 @@
 
 use std::f32::consts::FRAC_2_PI;
 
-use mlx_rs::{Array, ops};
+use mlx_rs::{Array, Dtype, ops};
 
+use super::fused;
 use super::norm::RmsNorm;
 use super::residual::Residual;
 use super::stacked::{Parts, Stacked};
@@ -46,8 +47,16 @@ impl Mlp {
 
     /// `x` and what the part adds to it.
     pub(super) fn forward(&self, x: &Array, norm: &RmsNorm) -> Result<Array> {
+        if let (Some(eps), Some((gate_up, down))) = (norm.fused(), self.alone()) {
+            return fused::whole_mlp(x, eps, gate_up, self.activation, down);
+        }
         let both = self.gate_up.forward(x, norm)?;
         self.down.onto(x, &gated(&both, self.activation)?, norm)
+    }
+
+    /// The matrices before and behind the gates, where each does all that is to be done there.
+    pub(super) fn alone(&self) -> Option<(fused::Matrix<'_>, fused::Matrix<'_>)> {
+        self.gate_up.alone().zip(self.down.alone())
     }
 
     pub(super) fn arrays(&self) -> Vec<&Array> {
@@ -59,6 +68,9 @@ impl Mlp {
 
 /// The activated gate times up, which lie side by side in the last axis.
 pub(super) fn gated(both: &Array, activation: Activation) -> Result<Array> {
+    if fused::are_here() && both.dtype() == Dtype::Float32 {
+        return fused::gated(both, activation);
+    }
     let parts = ops::split_equal(both, 2, -1)?;
     let gate = &parts[0];
     let curve = match activation {

@@ -2,6 +2,7 @@
 
 use mlx_rs::{Array, fast, ops};
 
+use super::fused;
 use crate::checkpoint::config::{ModelConfig, Norms};
 use crate::error::Result;
 use crate::linear::{Device, Loader};
@@ -11,13 +12,16 @@ use crate::linear::{Device, Loader};
 pub(super) enum RmsNorm {
     /// A column of 1 / length, a product with which is the mean, and what is added to it.
     Cpu { mean: Array, eps: Array },
-    /// What is added to the mean.
+    /// What is added to the mean, in one operation of ours.
+    Fused { eps: f32 },
+    /// The same in one of MLX's.
     Gpu { eps: f32 },
 }
 
 impl RmsNorm {
     pub(super) fn new(device: Device, length: i32, eps: f32) -> Result<Self> {
         Ok(match device {
+            Device::Cpu if fused::are_here() => Self::Fused { eps },
             Device::Cpu => Self::Cpu {
                 mean: ops::full::<f32>(&[length, 1], Array::from_f32(1.0 / length as f32))?,
                 eps: Array::from_slice(&[eps], &[1, 1]),
@@ -26,9 +30,18 @@ impl RmsNorm {
         })
     }
 
+    /// What is added to the mean, where parts of a layer are one operation.
+    pub(super) const fn fused(&self) -> Option<f32> {
+        match self {
+            Self::Fused { eps } => Some(*eps),
+            _ => None,
+        }
+    }
+
     /// Each row of `x` over its root mean square, times `weight` unless the next matrix has taken that in.
     pub(super) fn apply(&self, x: &Array, weight: Option<&Array>) -> Result<Array> {
         match self {
+            Self::Fused { eps } => fused::norm(x, weight, *eps),
             Self::Gpu { eps } => Ok(fast::rms_norm(x, weight, *eps)?),
             Self::Cpu { mean, eps } => {
                 let mean_square = ops::addmm(eps, ops::square(x)?, mean, None, None)?;

@@ -4,6 +4,7 @@
 use mlx_rs::ops::indexing::{IntoStrideBy, TryIndexOp};
 use mlx_rs::{Array, fast, ops, transforms};
 
+use super::fused;
 use super::rope::Rope;
 use crate::checkpoint::config::ModelConfig;
 use crate::error::Result;
@@ -34,6 +35,8 @@ pub(super) struct Step<'a> {
 pub(super) struct View {
     /// The first position that any of them sees.
     pub(super) from: i32,
+    /// How many positions a row sees at most, its own among them, where that limits any.
+    pub(super) window: Option<i32>,
     pub(super) mask: Mask,
 }
 
@@ -74,8 +77,10 @@ struct Table {
 /// Cosine and signed sine of the rotation: `[positions, 2, half]`, or `[positions, half, 2]` in the traditional form.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    cos: Array,
-    sin: Array,
+    pub(super) cos: Array,
+    pub(super) sin: Array,
+    /// Which of them belong to the first row.
+    pub(super) first: i32,
 }
 
 /// The settings of the fused rotation.
@@ -118,7 +123,7 @@ impl Positions {
         });
         Ok(Step {
             rotations: rotations.collect::<Result<_>>()?,
-            everything: View { from: 0, mask: self.mask(start, rows, 0, None)? },
+            everything: View { from: 0, window: None, mask: self.mask(start, rows, 0, None)? },
             window: self.window.map(|window| self.window(start, rows, window)).transpose()?,
         })
     }
@@ -127,14 +132,15 @@ impl Positions {
         let from = (start + 1 - window).max(0);
         // Where the last row still sees the first position, no row is limited.
         let limit = (start + rows > window).then_some(window);
-        Ok(View { from, mask: self.mask(start, rows, from, limit)? })
+        Ok(View { from, window: limit, mask: self.mask(start, rows, from, limit)? })
     }
 
     fn mask(&self, start: i32, rows: i32, from: i32, window: Option<i32>) -> Result<Mask> {
         if rows == 1 {
             return Ok(Mask::None);
         }
-        if self.device == Device::Gpu && window.is_none() {
+        // One operation knows by itself what is seen.
+        if if self.device == Device::Cpu { fused::are_here() } else { window.is_none() } {
             return Ok(Mask::Causal);
         }
         let query = ops::arange::<i32, i32>(start, start + rows, None)?;
@@ -180,11 +186,11 @@ impl Table {
             magnitude: unless_one(rope.magnitude()),
             traditional: rope.traditional,
             kept: 0,
-            kept_turns: Turns { cos: Array::from_f32(1.0), sin: Array::from_f32(0.0) },
+            kept_turns: Turns { cos: Array::from_f32(1.0), sin: Array::from_f32(0.0), first: 0 },
         };
         table.kept_turns = table.computed(0, kept)?;
         table.kept = kept;
-        let Turns { cos, sin } = &table.kept_turns;
+        let Turns { cos, sin, .. } = &table.kept_turns;
         transforms::eval([cos, sin])?;
         Ok(table)
     }
@@ -193,9 +199,13 @@ impl Table {
         if end > self.kept {
             return self.computed(start, end);
         }
+        if fused::are_here() {
+            return Ok(Turns { first: start, ..self.kept_turns.clone() });
+        }
         Ok(Turns {
             cos: self.kept_turns.cos.try_index(start..end)?,
             sin: self.kept_turns.sin.try_index(start..end)?,
+            first: 0,
         })
     }
 
@@ -214,6 +224,7 @@ impl Table {
         Ok(Turns {
             cos: ops::stack(&[&cos, &cos], axis)?,
             sin: ops::stack(&[&ops::negative(&sin)?, &sin], axis)?,
+            first: 0,
         })
     }
 }
@@ -279,6 +290,7 @@ mod tests {
 
     #[test]
     fn positions_behind_the_kept_ones_turn_the_same_way() {
+        fused::BY_STEPS.set(true);
         for scaling in [Scaling::None, Scaling::Linear { factor: 4.0 }] {
             let rope = Rope { theta: 1e4, traditional: false, scaling };
             let short = Table::new(&rope, 8, 16).unwrap();
@@ -294,11 +306,12 @@ mod tests {
 
     #[test]
     fn a_window_shows_a_row_itself_and_those_just_before() {
+        fused::BY_STEPS.set(true);
         let positions =
             Positions { device: Device::Cpu, rotations: vec![], window: Some(3), group: 2 };
         let seen = |start: i32, rows: i32| {
             let step = positions.step(start, rows).unwrap();
-            let View { from, mask } = step.window.unwrap();
+            let View { from, mask, .. } = step.window.unwrap();
             let Mask::Marked(mask) = mask else { return (from, vec![]) };
             assert_eq!(mask.dim(0), 2 * rows, "once for each query head of a key head");
             let marks = numbers(&mask.as_dtype(mlx_rs::Dtype::Float32).unwrap());

@@ -2,6 +2,7 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
+use super::fused;
 use super::norm::{self, RmsNorm};
 use super::positions::unless_one;
 use crate::error::Result;
@@ -40,6 +41,12 @@ impl Residual {
         }
         let norm = behind.map(|behind| norm::weight(loader, config, behind, *rows)).transpose()?;
         Ok(Self { linear: Linear::new(loader.storage.device, matrix, bias)?, norm, factor })
+    }
+
+    /// The one dense matrix that does all, if that is so.
+    pub(super) fn alone(&self) -> Option<fused::Matrix<'_>> {
+        let nothing_else = self.norm.is_none() && self.factor.is_none();
+        self.linear.dense().filter(|_| nothing_else)
     }
 
     /// `residual` plus the product with `x`.

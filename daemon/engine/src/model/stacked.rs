@@ -2,6 +2,7 @@
 
 use mlx_rs::{Array, ops};
 
+use super::fused;
 use super::norm::{self, RmsNorm};
 use crate::error::Result;
 use crate::linear::{Device, Linear, Loader, Matrix};
@@ -55,6 +56,14 @@ impl Stacked {
             .into_iter()
             .map(|matrix| Linear::new(loader.storage.device, matrix, biases.next()));
         Ok(Self { norm: (!fold).then_some(norm), linears: linears.collect::<Result<_>>()? })
+    }
+
+    /// The one dense matrix that does all, if that is so.
+    pub(super) fn alone(&self) -> Option<fused::Matrix<'_>> {
+        match (&self.norm, self.linears.as_slice()) {
+            (None, [linear]) => linear.dense(),
+            _ => None,
+        }
     }
 
     /// The products of the normed rows, side by side.

@@ -1,5 +1,6 @@
 //! Every row's logits are mlx_lm's: for every family, kind of rotation and quantisation, in one pass and in several, packed
-//! and unpacked, on the CPU's path and on that of the fused kernels, which MLX also computes on CPUs.
+//! and unpacked, on the CPU's path with its operations fused and step by step, and on that of the GPUs' fused kernels, which MLX also
+//! computes on CPUs.
 
 use std::path::Path;
 
@@ -77,8 +78,10 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
     expected.eval().unwrap();
     let expected = expected.as_slice::<f32>();
     let checkpoint = Checkpoint::open(&Source::Folder(out.join(name).join("target"))).unwrap();
-    let paths = [(Device::Cpu, true), (Device::Cpu, false), (Device::Gpu, false)];
-    for (device, unpack) in paths {
+    let cpu = [(true, false), (false, false), (true, true)];
+    let paths = cpu.map(|(unpack, by_steps)| (Device::Cpu, unpack, by_steps));
+    for (device, unpack, by_steps) in paths.into_iter().chain([(Device::Gpu, false, true)]) {
+        fused::BY_STEPS.set(by_steps);
         let model = Model::load(&checkpoint, Storage { device, unpack }).unwrap();
         // The fused kernels compute in the type of the weights, which rounds where those have 16 bits.
         let rounded = device == Device::Gpu && case["dtype"] != "f32";
@@ -93,10 +96,13 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
             } else {
                 (furthest(&found, expected), NEAR)
             };
-            println!("{name}, {device:?}, unpacked {unpack}, {} passes: {apart:e}", chunks.len());
+            println!(
+                "{name}, {device:?}, unpacked {unpack}, by steps {by_steps}, {} passes: {apart:e}",
+                chunks.len()
+            );
             if apart.is_nan() || apart >= near {
                 failures
-                    .push(format!("{name}, {device:?}, unpacked {unpack}, {chunks:?}: {apart}"));
+                    .push(format!("{name}, {device:?}, unpacked {unpack}, by steps {by_steps}, {chunks:?}: {apart}"));
             }
         }
     }

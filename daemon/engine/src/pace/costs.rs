@@ -50,6 +50,7 @@ impl Mean {
 /// Costs in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Costs {
+    plain_at_load: f64,
     draft_step: f64,
     /// The target's pass by number of rows, from one on; not empty.
     verify: Vec<f64>,
@@ -60,9 +61,10 @@ pub(super) struct Costs {
 }
 
 impl Costs {
-    pub(super) fn new(draft_step: f64, verify: Vec<f64>) -> Self {
-        let verify = if verify.is_empty() { vec![1.0] } else { verify };
+    pub(super) fn new(plain_at_load: f64, draft_step: f64, verify: Vec<f64>) -> Self {
+        let verify = if verify.is_empty() { vec![plain_at_load] } else { verify };
         Self {
+            plain_at_load,
             draft_step,
             verify,
             rounds: Mean::default(),
@@ -84,7 +86,7 @@ impl Costs {
     pub(super) fn plain(&self) -> (f64, f64) {
         self.measured_plain().unwrap_or_else(|| {
             let all = if self.rounds.weight > 0.0 { self.rounds.value } else { 1.0 };
-            (self.verify[0] * all, CALIBRATED)
+            (self.plain_at_load * all, CALIBRATED)
         })
     }
 
@@ -125,18 +127,18 @@ mod tests {
 
     #[test]
     fn before_anything_is_seen_the_costs_at_load_count() {
-        let costs = Costs::new(0.2, vec![1.0, 1.1, 1.3]);
+        let costs = Costs::new(0.9, 0.2, vec![1.0, 1.1, 1.3]);
         assert!((costs.round(MODEL, 2).0 - 1.7).abs() < 1e-9);
         assert!((costs.round(DraftSource::Lookup, 2).0 - 1.3).abs() < 1e-9);
         // 0.2 more for each row behind those measured.
         assert!((costs.round(DraftSource::Lookup, 4).0 - 1.7).abs() < 1e-9);
-        assert!((costs.plain().0 - 1.0).abs() < 1e-9);
+        assert!((costs.plain().0 - 0.9).abs() < 1e-9);
         assert_eq!(costs.measured_plain(), None);
     }
 
     #[test]
     fn what_is_seen_replaces_them_and_a_hiccup_does_not() {
-        let mut costs = Costs::new(0.2, vec![1.0, 1.1, 1.3]);
+        let mut costs = Costs::new(0.9, 0.2, vec![1.0, 1.1, 1.3]);
         for _ in 0..200 {
             costs.note_round(MODEL, 1, 2.6);
             costs.note_plain(2.0);

@@ -38,7 +38,11 @@ impl Pair {
     }
 
     fn pace(&self) -> Pace {
-        Pace::new(self.step * NS, (0..9).map(|rows| self.verify(rows) * NS).collect())
+        Pace::new(
+            self.verify(0) * NS,
+            self.step * NS,
+            (0..9).map(|rows| self.verify(rows) * NS).collect(),
+        )
     }
 
     fn verify(&self, drafted: usize) -> f64 {

@@ -159,7 +159,7 @@ impl Bench {
             jobs.send(call).unwrap();
         }
         drop(jobs);
-        let mut rounds = Rounds::new(Pace::new(1.0, vec![4.0, 4.5, 5.0]));
+        let mut rounds = Rounds::new(Pace::new(4.0, 1.0, vec![4.0, 4.5, 5.0]));
         let limits = Limits { parallel, kv_bytes: self.kv_bytes.unwrap_or(u64::MAX) };
         let mut scheduler = Scheduler::new(conversation, &mut rounds, limits);
         scheduler.run(&inbox, &AtomicBool::new(false));

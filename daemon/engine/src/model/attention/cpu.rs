@@ -1,16 +1,42 @@
-//! The same sums as the fused kernels, which do not exist on CPUs, in as few operations as possible: there an operation on
-//! one row costs more to dispatch than to compute. What depends only on positions comes computed.
+//! The same sums as the GPUs' fused kernels: in one operation of ours where the build has it, else in as few of MLX's as possible,
+//! because on CPUs an operation on one row costs more to dispatch than to compute. What depends only on positions comes computed.
 
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
 
+use super::super::fused::{self, Attending};
 use super::super::positions::{Mask, Turns, View};
 use super::Mixing;
-use crate::cache::KvCache;
+use crate::cache::{KvCache, Layer};
 use crate::error::Result;
 
-/// Attention of the rows `qkv`, queries, keys and values side by side, over the cached layer. The queries are scaled
-/// already, or their norm does it.
+/// The operation of ours that attends over a cached layer, from `start` on.
+pub(super) fn attending<'a>(
+    mixing: &'a Mixing,
+    (turns, traditional): (&'a Turns, bool),
+    (view, start): (&View, i32),
+    (buffers, after): (&'a Layer, Option<&'a Array>),
+) -> Attending<'a> {
+    Attending {
+        how: fused::Attention {
+            heads: mixing.heads,
+            kv_heads: mixing.kv_heads,
+            length: mixing.length,
+            traditional: traditional.into(),
+            start,
+            from: view.from,
+            window: view.window.unwrap_or(0),
+            eps: mixing.norm.as_ref().map_or(0.0, |norm| norm.eps),
+        },
+        buffers,
+        turns: (&turns.cos, &turns.sin, turns.first),
+        norm: mixing.norm.as_ref().map(|norm| &norm.weight),
+        after,
+    }
+}
+
+/// Attention of the rows `qkv`, queries, keys and values side by side, over the cached layer, step by step. The queries are
+/// scaled already, or their norm does it.
 pub(super) fn attend(
     mixing: &Mixing,
     (turns, traditional): (&Turns, bool),

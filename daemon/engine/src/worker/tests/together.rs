@@ -112,7 +112,7 @@ fn a_turn_runs_ahead_only_while_no_other_call_waits() {
     bench.run(|conversation| {
         let (job, reader) = bench.call(&Asked::new(&prompt(&mut Random(6), 20), 0, 9));
         let mut call = job.call;
-        let mut rounds = Rounds::new(Pace::new(1.0, vec![4.0]));
+        let mut rounds = Rounds::new(Pace::new(4.0, 1.0, vec![4.0]));
         let mut turn = |alone, conversation: &mut Conversation| {
             assert_eq!(call.turn(conversation, &mut rounds, alone).unwrap(), None);
             conversation.target.len() - (conversation.tokens().len() - 1)
