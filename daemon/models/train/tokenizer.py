@@ -76,7 +76,9 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     config = {
         "add_bos_token": False, "add_prefix_space": False, "added_tokens_decoder": added, "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
         "bos_token": None, "chat_template": (HERE / "chat_template.jinja").read_text("utf-8").rstrip("\n"), "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>",
-        "errors": "replace", "model_max_length": 2048, "pad_token": "<|endoftext|>", "split_special_tokens": False, "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
+        "errors": "replace", "model_max_length": 2048, "pad_token": "<|endoftext|>", "split_special_tokens": False, "tokenizer_class": "Qwen2Tokenizer",
+        # What mlx_lm.server reads tool calls with; it knows only other templates by their text.
+        "tool_parser_type": "json_tools", "unk_token": None,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
