@@ -110,8 +110,14 @@ pub fn account_of<'a>(
         tools: tools(&forest, &explanations),
         ..Account::default()
     };
-    walk::blocking(&forest, |node, ns| {
-        let why = of(node);
+    // From the first to the last instant that is somebody else's than the framework's.
+    let mut work: Option<(u64, u64)> = None;
+    walk::blocking(&forest, |node, from, to| {
+        let (why, ns) = (of(node), to - from);
+        if ns > 0 && why.category != Category::Framework {
+            let (first, last) = work.unwrap_or((from, to));
+            work = Some((first.min(from), last.max(to)));
+        }
         account.blocking[why.category] += ns;
         if why.inferred {
             account.inferred[why.category] += ns;
@@ -120,6 +126,10 @@ pub fn account_of<'a>(
             *account.phases.entry(phase).or_default() += ns;
         }
     });
+    if let Some((first, last)) = work.filter(|_| root_is_agent) {
+        let edges = [(Phase::Startup, first - start), (Phase::Shutdown, end - last)];
+        account.phases.extend(edges.into_iter().filter(|&(_, ns)| ns > 0));
+    }
     walk::busy(&forest, |node, ns| add(&mut account.busy, of(node).category, ns));
     account
 }

@@ -8,6 +8,10 @@ use crate::category::Category;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// A run's time before its first model call or tool: starting the program, loading its libraries, putting the first prompt together.
+    Startup,
+    /// A client library's time around a request of its own, outside of what its server saw: putting it together, the way, reading the answer.
+    Client,
     /// Reading and understanding the request.
     Receive,
     /// Waiting for the engine.
@@ -50,11 +54,15 @@ pub enum Phase {
     Wait,
     /// Receiving the upstream's answer.
     Stream,
+    /// A run's time after its last model call or tool.
+    Shutdown,
 }
 
 impl Phase {
-    /// Every phase, in the order in which a call goes through them.
-    pub const ALL: [Self; 21] = [
+    /// Every phase, in the order in which a run goes through them.
+    pub const ALL: [Self; 24] = [
+        Self::Startup,
+        Self::Client,
         Self::Receive,
         Self::Queue,
         Self::Template,
@@ -76,11 +84,14 @@ impl Phase {
         Self::Send,
         Self::Wait,
         Self::Stream,
+        Self::Shutdown,
     ];
 
     /// The name used for spans, data and screens.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Startup => "startup",
+            Self::Client => "client",
             Self::Receive => "receive",
             Self::Queue => "queue",
             Self::Template => "template",
@@ -102,6 +113,7 @@ impl Phase {
             Self::Send => "send",
             Self::Wait => "wait",
             Self::Stream => "stream",
+            Self::Shutdown => "shutdown",
         }
     }
 
@@ -125,7 +137,9 @@ impl Phase {
             Self::DraftPrefill | Self::Draft | Self::Accept | Self::Rollback => {
                 Category::Speculation
             }
-            Self::Receive
+            Self::Startup | Self::Shutdown => Category::Framework,
+            Self::Client
+            | Self::Receive
             | Self::Emit
             | Self::Dns
             | Self::Connect

@@ -89,10 +89,30 @@ pub async fn run(args: &RunArgs, store: &StoreArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(ending.exit_code()))
 }
 
-/// The command's name without its folder.
+/// Programs that run others: with one of these, what it runs is the agent.
+const INTERPRETERS: [&str; 9] =
+    ["python", "pypy", "node", "deno", "bun", "ruby", "uv", "uvx", "npx"];
+
+/// Words by which those are told to run something.
+const RUNS: [&str; 2] = ["run", "-m"];
+
+/// The name of the command's program, or of the script that it interprets, without folders.
 fn program_name(command: &[OsString]) -> String {
-    let program = command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
-    program.to_string_lossy().into_owned()
+    let name = |word: &OsString| {
+        Path::new(word).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    };
+    let mut words = command.iter();
+    let program = words.next().map(name).unwrap_or_default();
+    let mut agent = program.clone();
+    while INTERPRETERS.contains(&agent.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')) {
+        let Some(next) = words.find(|word| !RUNS.iter().any(|run| word == run)) else { break };
+        // Other options may take a value, so that the word behind them may not be a name.
+        if next.to_string_lossy().starts_with('-') {
+            return program;
+        }
+        agent = name(next);
+    }
+    agent
 }
 
 /// Shows the account, and writes it to `json`. The command's status stays its own whatever happens to the file.
@@ -109,4 +129,23 @@ fn write_json(report: &RunReport, path: &Path) -> Result<()> {
     data.push(b'\n');
     std::fs::write(path, data)
         .with_context(|| format!("cannot write the account to {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_after_the_agent_and_not_its_interpreter() {
+        let named = |command: &str| {
+            program_name(&command.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        };
+        assert_eq!(named("/usr/bin/codex exec"), "codex");
+        assert_eq!(named("python3.12 src/agent.py --fast"), "agent.py");
+        assert_eq!(named("uv run python agent.py"), "agent.py");
+        assert_eq!(named("python -m my_agent"), "my_agent");
+        assert_eq!(named("python -X dev agent.py"), "python");
+        assert_eq!(named("python"), "python");
+        assert_eq!(named("sh -c true"), "sh");
+    }
 }

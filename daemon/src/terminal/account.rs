@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use dwell_probes::cache::Change;
 use dwell_probes::category::Category;
+use dwell_probes::phase::Phase;
 use dwell_probes::report::{CallReport, RunReport};
 use dwell_probes::run::RunState;
 
@@ -18,7 +19,7 @@ const WIDTH: usize = 80;
 const BAR: u32 = 24;
 /// More calls than these are told by their number only.
 const MAX_CALLS: usize = 12;
-/// Running prompts again is told from one part in so many of the wall time on.
+/// What takes less than one part in so many of the wall time is left out where there is more to tell.
 const WORTH_A_LINE: u64 = 100;
 /// What marks a time that was concluded, not measured.
 const INFERRED: &str = "~";
@@ -119,15 +120,7 @@ fn categories(report: &RunReport, screen: Screen) -> Vec<String> {
             continue;
         }
         lines.push(category_line(report, (category, ns), cells, screen));
-        if matches!(category, Category::Generation | Category::Speculation) {
-            let phases =
-                report.phases.iter().filter(|(phase, ns)| phase.category() == category && **ns > 0);
-            lines.extend(phases.map(|(phase, &ns)| {
-                let line =
-                    format!("  {:<13}  {:>11}  {:>7}", phase.name(), duration(ns), share(ns, wall));
-                screen.faint(&line)
-            }));
-        }
+        lines.extend(phases(report, category).map(|line| screen.faint(&line)));
     }
     if report.account.total() > 0 {
         let parallel = if report.parallelism > 1.005 {
@@ -141,6 +134,28 @@ fn categories(report: &RunReport, screen: Screen) -> Vec<String> {
         lines.push(screen.faint(&format!("nothing in {}", absent.join(", "))));
     }
     lines
+}
+
+/// A line for each phase: of the model's work all, of the rest those that took a time worth a line.
+fn phases(report: &RunReport, category: Category) -> impl Iterator<Item = String> {
+    let every = matches!(category, Category::Generation | Category::Speculation);
+    let least = if every { 1 } else { (report.wall_ns / WORTH_A_LINE).max(1) };
+    let own = move |phase: Phase, ns: u64| phase.category() == category && ns >= least;
+    report.phases.iter().filter(move |&(&phase, &ns)| own(phase, ns)).map(|(&phase, &ns)| {
+        let (time, share) = (duration(ns), share(ns, report.wall_ns));
+        let line = format!("  {:<13}  {time:>11}  {share:>7}  {}", phase.name(), remark(phase));
+        line.trim_end().to_owned()
+    })
+}
+
+/// What a phase's name does not tell.
+const fn remark(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Startup => "before the first call or tool",
+        Phase::Shutdown => "after the last call or tool",
+        Phase::Client => "in the client's library, around its requests",
+        _ => "",
+    }
 }
 
 fn category_line(

@@ -357,3 +357,22 @@ fn many_spans_side_by_side() {
     assert_eq!(account.busy, split(&[(Framework, 2), (Tool, 3 * MANY)]));
     assert_eq!(account.tools["t"].calls, MANY);
 }
+
+#[test]
+fn what_lies_before_between_and_after_calls_is_told_apart() {
+    let chat = span(2, 1, 20, 50).model().client().reported();
+    let spans = [
+        span(1, 0, 10, 95).agent().reported(),
+        chat,
+        span(3, 2, 26, 48).http().server(),
+        span(4, 3, 27, 47).model(),
+        span(5, 1, 60, 80).tool("search").reported(),
+    ];
+    let account = account(&spans, (Stamp(0), Stamp(100)), true);
+    assert_eq!(account.blocking[Framework], 50);
+    assert_eq!((account.phases[&Phase::Startup], account.phases[&Phase::Shutdown]), (20, 20));
+    assert_eq!((account.phases[&Phase::Client], account.blocking[Http]), (8, 10));
+    let nothing = [span(1, 0, 10, 95).agent()];
+    let empty = super::account(&nothing, (Stamp(0), Stamp(100)), true);
+    assert_eq!(empty.phases, BTreeMap::new());
+}

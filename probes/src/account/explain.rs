@@ -103,7 +103,7 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         Class::Agent => holding(Container::Agent, Category::Framework),
         Class::Tool => holding(Container::Tool, Category::Tool),
         Class::Model if inside > Answer::Untold || is_relayed(node.span) => {
-            holding(Container::Model, Category::Http)
+            Explanation { phase: clients(node.span), ..holding(Container::Model, Category::Http) }
         }
         Class::Model => Explanation {
             inferred: !is_ours(node.span) && !server_times::told_by_server(node.span),
@@ -127,11 +127,20 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         {
             Explanation { inferred: true, ..own(Category::Generation) }
         }
+        Class::Http if around.container == Container::Model => {
+            Explanation { phase: clients(node.span), ..own(Category::Http) }
+        }
         Class::Http => own(Category::Http),
         Class::Other => Explanation { inside_tool, ..around },
     };
     explanation.inferred |= node.span.origin == Origin::Inferred;
     explanation
+}
+
+/// The phase of what a client's span around a model call leaves to none of the spans in it.
+fn clients(span: &Span) -> Option<Phase> {
+    let told = span.origin == Origin::Reported && span.kind != SpanKind::Server;
+    told.then_some(Phase::Client)
 }
 
 /// Whether a model span tells of a call that we relayed, with its phases: what they leave of it is the way.

@@ -2,8 +2,8 @@
 
 use super::forest::Forest;
 
-/// Gives every instant of the window to one node: calls `claim` with nodes and nanoseconds, whose sum is the window's length.
-pub(super) fn blocking(forest: &Forest<'_>, mut claim: impl FnMut(usize, u64)) {
+/// Gives every instant of the window to one node: calls `claim` with nodes and intervals, which are the window when put together.
+pub(super) fn blocking(forest: &Forest<'_>, mut claim: impl FnMut(usize, u64, u64)) {
     let root = forest.root();
     let mut to_do = vec![(root, forest.bounds(root).1)];
     while let Some((node, end)) = to_do.pop() {
@@ -12,11 +12,11 @@ pub(super) fn blocking(forest: &Forest<'_>, mut claim: impl FnMut(usize, u64)) {
         while let Some(child) = candidates.last_before(at) {
             let (child_start, child_end) = forest.bounds(child);
             let effective_end = child_end.min(at);
-            claim(node, at - effective_end);
+            claim(node, effective_end, at);
             to_do.push((child, effective_end));
             at = child_start;
         }
-        claim(node, at - forest.bounds(node).0);
+        claim(node, forest.bounds(node).0, at);
     }
 }
 

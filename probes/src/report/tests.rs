@@ -64,7 +64,7 @@ fn the_schema_word_for_word() {
             "framework": 200, "queue": 0, "human": 0, "unknown": 0,
         },
         "parallelism": 1.0,
-        "phases": {"prefill": 290, "draft": 50, "verify": 140},
+        "phases": {"startup": 100, "prefill": 290, "draft": 50, "verify": 140, "shutdown": 100},
         "calls": [
             {
                 "id": "0000000000000002", "model": "m", "upstream": "engine",
@@ -217,6 +217,14 @@ fn verdicts_name_what_would_pay() {
     let verdict = verdict_of(&http[1..], false);
     assert!(verdict.starts_with("Something unknown took 70 % of "), "{verdict}");
     assert!(verdict.contains("`dwell run`"), "{verdict}");
+}
+
+#[test]
+fn a_slow_start_is_told_as_one() {
+    let verdict = verdict_of(&[span(2, 1, 1080, 1100).model()], true);
+    assert!(verdict.contains("0.08 us of it went by before the first call"), "{verdict}");
+    let verdict = verdict_of(&[span(2, 1, 1000, 1020).model()], true);
+    assert!(verdict.contains("the agent's own code is the place to look"), "{verdict}");
 }
 
 #[test]

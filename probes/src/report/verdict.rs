@@ -127,6 +127,12 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
         Kind::One(Category::Generation) => return generation(report),
         Kind::One(Category::Tool) => return tool(report),
         Kind::One(Category::Speculation) => return speculation(report),
+        Kind::Overhead | Kind::One(Category::Framework) if mostly_startup(report) => {
+            return format!(
+                "{} of it went by before the first call, so that what the program loads at its start is the place to look",
+                duration(report.phases.get(&Phase::Startup).copied().unwrap_or_default())
+            );
+        }
         Kind::Overhead => "fewer calls and a leaner agent would pay, a faster model would not",
         Kind::One(Category::Http) => "fewer calls, or a server nearer by, would pay",
         Kind::One(Category::Framework) => {
@@ -139,6 +145,12 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
         }
     };
     text.to_owned()
+}
+
+/// Whether more than half of what the framework took lies before the first call.
+fn mostly_startup(report: &RunReport) -> bool {
+    let ns = report.phases.get(&Phase::Startup).copied().unwrap_or_default();
+    ns > report.account[Category::Framework] / 2
 }
 
 fn generation(report: &RunReport) -> String {
