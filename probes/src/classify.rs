@@ -13,6 +13,7 @@ use crate::phase::Phase;
 use crate::span::{Span, Value};
 
 pub use rules::{Problem, Rule, Rules};
+pub(crate) use table::MCP_METHOD;
 
 /// What a span is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@ pub enum Phase {
     Startup,
     /// A client library's time around a request of its own, outside of what its server saw: putting it together, the way, reading the answer.
     Client,
+    /// What MCP takes apart from its tool calls: starting a server or reaching it, agreeing with it, listing its tools.
+    Mcp,
     /// Reading and understanding the request.
     Receive,
     /// Waiting for the engine.
@@ -60,9 +62,10 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order in which a run goes through them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Startup,
         Self::Client,
+        Self::Mcp,
         Self::Receive,
         Self::Queue,
         Self::Template,
@@ -92,6 +95,7 @@ impl Phase {
         match self {
             Self::Startup => "startup",
             Self::Client => "client",
+            Self::Mcp => "mcp",
             Self::Receive => "receive",
             Self::Queue => "queue",
             Self::Template => "template",
@@ -139,6 +143,7 @@ impl Phase {
             }
             Self::Startup | Self::Shutdown => Category::Framework,
             Self::Client
+            | Self::Mcp
             | Self::Receive
             | Self::Emit
             | Self::Dns

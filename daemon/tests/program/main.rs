@@ -4,6 +4,7 @@
 
 mod daemon;
 mod demo;
+mod packages;
 mod peer;
 #[path = "../../engine/tests/parity/python.rs"]
 mod python;

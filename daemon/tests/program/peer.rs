@@ -5,14 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::daemon::{account_sum, dwell};
-use crate::python;
-
-const PACKAGES: &[&str] = &[
-    "openai==3.52.0",
-    "pydantic-ai-slim[openai]==2.68.0",
-    "opentelemetry-sdk==1.45.2",
-    "opentelemetry-exporter-otlp-proto-http==1.45.2",
-];
+use crate::{packages, python};
 
 /// How far the account may be from what the tools saw, in nanoseconds.
 const TOLERANCE_NS: u64 = 10_000_000;
@@ -33,7 +26,7 @@ impl Told {
 
 /// A Python with the peers' packages.
 pub(crate) fn python() -> PathBuf {
-    python::with("pydantic-ai", PACKAGES).unwrap()
+    python::with("pydantic-ai", packages::PYDANTIC_AI).unwrap()
 }
 
 fn run_agent(arguments: &[&str]) -> Told {

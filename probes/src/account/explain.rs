@@ -1,7 +1,7 @@
 //! Which category each node's own time belongs to, from what the node is and what lies around and inside it.
 
 use crate::category::Category;
-use crate::classify::Class;
+use crate::classify::{Class, MCP_METHOD};
 use crate::names;
 use crate::phase::Phase;
 use crate::server_times;
@@ -127,6 +127,9 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         {
             Explanation { inferred: true, ..own(Category::Generation) }
         }
+        Class::Http if is_mcp(node.span) => {
+            Explanation { phase: Some(Phase::Mcp), ..own(Category::Http) }
+        }
         Class::Http if around.container == Container::Model => {
             Explanation { phase: clients(node.span), ..own(Category::Http) }
         }
@@ -135,6 +138,11 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
     };
     explanation.inferred |= node.span.origin == Origin::Inferred;
     explanation
+}
+
+/// Whether a span that is no tool's tells of MCP.
+fn is_mcp(span: &Span) -> bool {
+    span.attribute(MCP_METHOD).is_some() || span.name.starts_with("MCP send ")
 }
 
 /// The phase of what a client's span around a model call leaves to none of the spans in it.

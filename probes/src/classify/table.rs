@@ -30,7 +30,8 @@ const OPERATION: &str = "gen_ai.operation.name";
 const OPENINFERENCE_KIND: &str = "openinference.span.kind";
 const LANGSMITH_KIND: &str = "langsmith.span.kind";
 const TRACELOOP_KIND: &str = "traceloop.span.kind";
-const MCP_METHOD: &str = "mcp.method.name";
+/// What an MCP message is for.
+pub(crate) const MCP_METHOD: &str = "mcp.method.name";
 const NAME: &str = "name";
 
 #[rustfmt::skip]

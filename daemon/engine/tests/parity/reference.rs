@@ -8,18 +8,18 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::python;
+#[path = "packages.rs"]
+mod packages;
 
-/// The peer.
-const PACKAGES: [&str; 2] =
-    ["mlx-lm==0.32.2", if cfg!(target_os = "macos") { "mlx==0.32.2" } else { "mlx[cpu]==0.32.2" }];
+use self::packages::MLX_LM;
+use super::python;
 
 const SCRIPT: &str = include_str!("reference.py");
 
 /// The folder with the checkpoints, and what mlx_lm said about them.
 pub(crate) fn reference() -> Result<(PathBuf, Value), String> {
     let said = |error: std::io::Error| error.to_string();
-    let python = python::with("mlx-lm", &PACKAGES)?;
+    let python = python::with("mlx-lm", &MLX_LM)?;
     let out = python::target()?.join("tmp").join("parity");
     fs::create_dir_all(&out).map_err(said)?;
     let lock = File::create(out.join("lock")).map_err(said)?;
@@ -49,7 +49,7 @@ pub(crate) fn pair() -> Option<[PathBuf; 2]> {
 /// What the reference is made from, in a word.
 fn wanted() -> String {
     let mut hasher = DefaultHasher::new();
-    (SCRIPT, PACKAGES).hash(&mut hasher);
+    (SCRIPT, MLX_LM).hash(&mut hasher);
     for folder in pair().iter().flatten() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             fs::read(entry.path()).unwrap_or_default().hash(&mut hasher);

@@ -1,5 +1,6 @@
 """An agent on the Anthropic SDK's tool runner: `anthropic_agent.py QUESTION MODEL [--traced]`."""
 
+import os
 import sys
 import time
 
@@ -22,7 +23,11 @@ def search_code(pattern: str) -> str:
 
 
 started = time.time_ns()
-runner = Anthropic().beta.messages.tool_runner(
+client = Anthropic(
+    api_key=os.environ.get("ANTHROPIC_API_KEY", "unused"),
+    base_url=os.environ.get("ANTHROPIC_BASE_URL", os.environ["OPENAI_BASE_URL"].removesuffix("/v1")),
+)
+runner = client.beta.messages.tool_runner(
     model=sys.argv[2],
     max_tokens=256,
     tools=[search_code],

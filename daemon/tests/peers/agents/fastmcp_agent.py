@@ -33,13 +33,10 @@ async def main(question: str, model: str) -> str:
             message = completion.choices[0].message
             messages.append(message.model_dump(exclude_none=True))
             if not message.tool_calls:
+                told.seen += json.loads((await mcp.read_resource("told://seen"))[0].text)
                 return message.content
             for call in message.tool_calls:
-                began = time.time_ns()
-                arguments = json.loads(call.function.arguments)
-                result = await mcp.call_tool(call.function.name, arguments)
-                argument = next(iter(arguments.values()))
-                told.seen.append({"tool": call.function.name, "argument": argument, "started": began, "ended": time.time_ns()})
+                result = await mcp.call_tool(call.function.name, json.loads(call.function.arguments))
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": result.content[0].text})
 
 

@@ -1,5 +1,7 @@
 """A FastMCP server with two tools, over standard input and output: `fastmcp_server.py [--traced]`."""
 
+import json
+
 from fastmcp import FastMCP
 
 import told
@@ -20,6 +22,12 @@ def search_code(pattern: str) -> str:
 def read_file(path: str) -> str:
     """Read a file of the code base."""
     return told.read(path)
+
+
+@server.resource("told://seen")
+def seen() -> str:
+    """When the tools ran."""
+    return json.dumps(told.seen)
 
 
 server.run(show_banner=False, log_level="WARNING")

@@ -1,5 +1,7 @@
-"""What every agent here shares: a slow tool that notes when it ran, spans to the endpoint of the environment with `--traced`, and one line of
-JSON at the end that says what the agent saw."""
+"""What every agent here shares: a slow tool that notes when it ran, a note of when its client sent each request and had the answer, spans to the
+endpoint of the environment with `--traced`, and one line of JSON at the end that says what the agent saw."""
+
+import importlib
 
 import json
 import sys
@@ -8,6 +10,38 @@ import time
 TRACED = "--traced" in sys.argv
 TOOL_SECONDS = 0.3
 seen = []
+requests = []
+
+
+def watch(name: str) -> None:
+    """Notes the requests to models that an HTTP client sends; those of streams count as answered when their first bytes are there."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return
+    send, asend = module.Client.send, module.AsyncClient.send
+
+    def note(request, started: int) -> None:
+        if request.method == "POST" and request.url.path.endswith(("/chat/completions", "/messages")):
+            requests.append({"started": started, "ended": time.time_ns()})
+
+    def watched(self, request, **options):
+        started = time.time_ns()
+        response = send(self, request, **options)
+        note(request, started)
+        return response
+
+    async def awatched(self, request, **options):
+        started = time.time_ns()
+        response = await asend(self, request, **options)
+        note(request, started)
+        return response
+
+    module.Client.send, module.AsyncClient.send = watched, awatched
+
+
+for library in ("httpx", "httpx2"):
+    watch(library)
 
 
 def trace_provider():
@@ -40,4 +74,4 @@ def read(path: str) -> str:
 
 def tell(answer: str, started: int, ended: int) -> None:
     """`started` and `ended` are when the agent was asked and had answered."""
-    print(json.dumps({"answer": answer, "tools": seen, "started": started, "ended": ended}))
+    print(json.dumps({"answer": answer, "tools": seen, "requests": requests, "started": started, "ended": ended}))

@@ -1,0 +1,16 @@
+//! Agents as people write them, on the libraries that they use, over real model servers and `dwell run`: each ends with an account that is
+//! held against what the agent itself saw.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod anthropic;
+#[cfg(feature = "engine")]
+mod frameworks;
+mod installed;
+mod messages;
+mod mlx_lm;
+#[path = "../program/packages.rs"]
+mod packages;
+mod pydantic_ai;
+#[path = "../../engine/tests/parity/python.rs"]
+mod python;
+mod told;
