@@ -41,6 +41,7 @@ fn below(head: Vec<String>, report: &RunReport, screen: Screen) -> String {
         categories(report, screen),
         tools(report, screen),
         calls(report, screen),
+        models(report, screen),
         recomputing(report),
         drafting(report),
         foot(report, screen),
@@ -153,6 +154,7 @@ const fn remark(phase: Phase) -> &'static str {
     match phase {
         Phase::Startup => "before the first call or tool",
         Phase::Shutdown => "after the last call or tool",
+        Phase::Mcp => "MCP apart from tool calls",
         Phase::Client => "in the client's library, around its requests",
         _ => "",
     }
@@ -210,10 +212,16 @@ fn calls(report: &RunReport, screen: Screen) -> Vec<String> {
     if report.calls.is_empty() {
         return Vec::new();
     }
+    let drafts = report.calls.iter().any(|call| accepted(call).is_some());
+    // Where nothing was drafted, the models' names get the room.
+    let (columns_shown, name_width) = if drafts { (8, 20) } else { (7, 30) };
     let head = ["call", "model", "first token", "time", "in", "out", "tok/s", "accepted"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let shown = report.calls.iter().take(MAX_CALLS).enumerate();
-    rows.extend(shown.clone().map(|(index, call)| call_row(index + 1, call)));
+    rows.extend(shown.clone().map(|(index, call)| call_row(index + 1, call, name_width)));
+    for row in &mut rows {
+        row.truncate(columns_shown);
+    }
     let aligns = [
         Align::Right,
         Align::Left,
@@ -237,26 +245,73 @@ fn calls(report: &RunReport, screen: Screen) -> Vec<String> {
     lines
 }
 
-fn call_row(number: usize, call: &CallReport) -> Vec<String> {
-    const UNKNOWN: &str = "-";
-    let model = match call.upstream.as_str() {
+/// What stands where nothing is known.
+const UNKNOWN: &str = "-";
+
+/// The model, and whose it is when it is not the engine's.
+fn model(call: &CallReport) -> String {
+    match call.upstream.as_str() {
         "engine" | "" => call.model.clone(),
         upstream => format!("{} @ {upstream}", call.model),
-    };
-    let accepted = call.speculation.as_ref().filter(|speculation| speculation.drafted > 0);
+    }
+}
+
+/// The share of drafted tokens that were accepted, when there were any.
+fn accepted(call: &CallReport) -> Option<f64> {
+    let drafting = call.speculation.as_ref().filter(|drafting| drafting.drafted > 0)?;
+    Some(drafting.accepted as f64 / drafting.drafted as f64)
+}
+
+fn call_row(number: usize, call: &CallReport, name_width: usize) -> Vec<String> {
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     vec![
         number.to_string(),
-        clip(&model, 20),
-        call.ttft_ns.map_or_else(|| UNKNOWN.to_owned(), duration),
+        clip(&model(call), name_width),
+        or_unknown(call.ttft_ns.map(duration)),
         duration(call.wall_ns),
         call.input_tokens.to_string(),
         call.output_tokens.to_string(),
-        call.tokens_per_second.map_or_else(|| UNKNOWN.to_owned(), speed),
-        accepted.map_or_else(
-            || UNKNOWN.to_owned(),
-            |speculation| per_cent(speculation.accepted as f64 / speculation.drafted as f64),
-        ),
+        or_unknown(call.tokens_per_second.map(speed).or_else(|| whole_speed(call))),
+        or_unknown(accepted(call).map(per_cent)),
     ]
+}
+
+/// The models beside each other, where a run asked several or one at several servers: which of them is faster.
+fn models(report: &RunReport, screen: Screen) -> Vec<String> {
+    let mut by_model: BTreeMap<String, Vec<&CallReport>> = BTreeMap::new();
+    for call in report.calls.iter().filter(|call| call.error.is_none()) {
+        by_model.entry(model(call)).or_default().push(call);
+    }
+    if by_model.len() < 2 {
+        return Vec::new();
+    }
+    let head = ["model", "calls", "median call", "all calls", "out", "tok/s of all"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(by_model.into_iter().map(|(model, mut calls)| {
+        calls.sort_by_key(|call| call.wall_ns);
+        let median = calls.get(calls.len() / 2).map_or(0, |call| call.wall_ns);
+        let ns = calls.iter().fold(0_u64, |sum, call| sum.saturating_add(call.wall_ns));
+        let tokens = calls.iter().fold(0_u64, |sum, call| sum.saturating_add(call.output_tokens));
+        vec![
+            clip(&model, 30),
+            calls.len().to_string(),
+            duration(median),
+            duration(ns),
+            tokens.to_string(),
+            speed(tokens as f64 * 1e9 / ns.max(1) as f64),
+        ]
+    }));
+    let right = Align::Right;
+    let lines = columns(&[Align::Left, right, right, right, right, right], &rows);
+    with_faint_head(lines, screen)
+}
+
+/// The speed of an answer that came in one piece: its tokens over all of its time, which reading the prompt is a part of.
+fn whole_speed(call: &CallReport) -> Option<String> {
+    let whole = call.ttft_ns.is_none() && call.error.is_none() && call.output_tokens > 0;
+    let seconds = call.wall_ns as f64 / 1e9;
+    (whole && seconds > 0.0)
+        .then(|| format!("{INFERRED}{}", speed(call.output_tokens as f64 / seconds)))
 }
 
 /// Prompt tokens that were run again although their text was the same, where that took time worth a line.
@@ -319,7 +374,10 @@ fn foot(report: &RunReport, screen: Screen) -> Vec<String> {
     for line in &mut lines {
         *line = screen.strong(line);
     }
-    if report.inferred.total() > 0 || report.tools.iter().any(|tool| tool.inferred) {
+    if report.inferred.total() > 0
+        || report.calls.iter().any(|call| whole_speed(call).is_some())
+        || report.tools.iter().any(|tool| tool.inferred)
+    {
         let note = format!("{INFERRED} inferred: concluded from what was measured around it");
         lines.push(screen.faint(&note));
     }

@@ -374,3 +374,17 @@ fn the_table_of_the_bench() {
     };
     check("bench_table.txt", &bench_table::result(&view, Screen::PLAIN));
 }
+
+#[test]
+fn models_beside_each_other() {
+    let mut report = empty("run-c2", RunState::Finished);
+    report.wall_ns = 9000 * MS;
+    let mut cloud = call(300, 900, (210, 90), None);
+    (cloud.model, cloud.upstream) = ("claude-sonnet-large".to_owned(), "cloud".to_owned());
+    let mut whole = call(300, 2000, (210, 100), None);
+    (whole.model, whole.upstream) = ("default_model".to_owned(), "mlx".to_owned());
+    (whole.ttft_ns, whole.tokens_per_second) = (None, None);
+    let slower = CallReport { wall_ns: 3000 * MS, ..whole.clone() };
+    report.calls = vec![whole, cloud, slower];
+    check("models_beside.txt", &account::full(&report, Screen::PLAIN));
+}

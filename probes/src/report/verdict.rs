@@ -97,7 +97,9 @@ fn shares(report: &RunReport) -> Vec<Share> {
     let pair = [Category::Http, Category::Framework];
     let ns = report.account[Category::Http].saturating_add(report.account[Category::Framework]);
     let generation = percent(report.account[Category::Generation], report.wall_ns);
-    let both = pair.iter().all(|&one| percent(report.account[one], report.wall_ns) > 0);
+    let worth_a_word =
+        |one: Category| percent(report.account[one], report.wall_ns) >= MENTIONABLE_PERCENT;
+    let both = pair.into_iter().all(worth_a_word);
     let together = both && generation < DOMINANT_PERCENT && ns > report.wall_ns.saturating_sub(ns);
     let alone = Category::ALL.into_iter().filter(|one| !(together && pair.contains(one)));
     let mut shares: Vec<Share> = alone.map(share).collect();
