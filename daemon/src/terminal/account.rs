@@ -131,6 +131,7 @@ fn categories(report: &RunReport, screen: Screen) -> Vec<String> {
         };
         lines.push(format!("{:<15}  {:>11}  {:>7}{parallel}", "total", duration(wall), "100 %"));
     }
+    lines.extend(at_work(report, screen));
     if !absent.is_empty() {
         lines.push(screen.faint(&format!("nothing in {}", absent.join(", "))));
     }
@@ -147,6 +148,22 @@ fn phases(report: &RunReport, category: Category) -> impl Iterator<Item = String
         let line = format!("  {:<13}  {time:>11}  {share:>7}  {}", phase.name(), remark(phase));
         line.trim_end().to_owned()
     })
+}
+
+/// How the time from the first to the last call or tool is split, where a good part of the run lies outside of it.
+fn at_work(report: &RunReport, screen: Screen) -> Vec<String> {
+    let phase = |phase: Phase| report.phases.get(&phase).copied().unwrap_or(0);
+    let edges_ns = phase(Phase::Startup).saturating_add(phase(Phase::Shutdown));
+    let wall_ns = report.wall_ns.saturating_sub(edges_ns);
+    if wall_ns == 0 || edges_ns.saturating_mul(10) < report.wall_ns {
+        return Vec::new();
+    }
+    let mut work = RunReport { wall_ns, ..report.clone() };
+    work.account[Category::Framework] = work.account[Category::Framework].saturating_sub(edges_ns);
+    vec![
+        format!("without startup and shutdown, {}:", duration(wall_ns)),
+        format!("  {}", split(&work, WIDTH - 2, screen)),
+    ]
 }
 
 /// What a phase's name does not tell.

@@ -388,3 +388,13 @@ fn models_beside_each_other() {
     report.calls = vec![whole, cloud, slower];
     check("models_beside.txt", &account::full(&report, Screen::PLAIN));
 }
+
+#[test]
+fn a_slow_start_does_not_hide_how_the_work_is_split() {
+    let run = usual();
+    let mut report = RunReport { wall_ns: run.wall_ns + 3000 * MS, ..run };
+    report.account[Category::Framework] += 3000 * MS;
+    report.phases.insert(Phase::Startup, 2500 * MS);
+    report.phases.insert(Phase::Shutdown, 500 * MS);
+    check("slow_start.txt", &account::full(&report, Screen::PLAIN));
+}

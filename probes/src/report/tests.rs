@@ -222,7 +222,7 @@ fn verdicts_name_what_would_pay() {
 #[test]
 fn a_slow_start_is_told_as_one() {
     let verdict = verdict_of(&[span(2, 1, 1080, 1100).model()], true);
-    assert!(verdict.contains("0.08 us of it went by before the first call"), "{verdict}");
+    assert!(verdict.contains("0.08 us went by before the first call"), "{verdict}");
     let verdict = verdict_of(&[span(2, 1, 1000, 1020).model()], true);
     assert!(verdict.contains("the agent's own code is the place to look"), "{verdict}");
 }

@@ -131,7 +131,7 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
         Kind::One(Category::Speculation) => return speculation(report),
         Kind::Overhead | Kind::One(Category::Framework) if mostly_startup(report) => {
             return format!(
-                "{} of it went by before the first call, so that what the program loads at its start is the place to look",
+                "{} went by before the first call, so that what the program loads at its start is the place to look",
                 duration(report.phases.get(&Phase::Startup).copied().unwrap_or_default())
             );
         }
