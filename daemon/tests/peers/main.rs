@@ -1,6 +1,10 @@
 //! Agents as people write them, on the libraries that they use, over real model servers and `dwell run`: each ends with an account that is
 //! held against what the agent itself saw.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking, also outside of test functions"
+)]
 
 mod anthropic;
 #[cfg(feature = "engine")]
