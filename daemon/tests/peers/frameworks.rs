@@ -33,6 +33,13 @@ fn langgraph() {
 }
 
 #[test]
+fn a_tool_that_framework_client_and_server_tell_of_counts_once() {
+    let (silent, traced) = both("pydantic_ai_mcp_agent.py");
+    silent.check_inferred_tool();
+    traced.check_measured_tool();
+}
+
+#[test]
 fn fastmcp() {
     let (silent, traced) = both("fastmcp_agent.py");
     silent.check_inferred_tool();

@@ -14,6 +14,7 @@ const AGENTS: &[&str] = &[
     "openinference-instrumentation-openai-agents==2.6.0",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
     "opentelemetry-sdk==1.45.2",
+    "pydantic-ai-slim[openai,mcp]==2.68.0",
 ];
 
 /// A Python with PydanticAI.

@@ -45,6 +45,10 @@ fn with_spans_and_without_over_mlx_lm_server() {
 #[test]
 fn with_a_draft_model_and_streaming_over_mlx_lm_server() {
     let server = Server::start(true);
+    let silent = over(&server, &[]);
+    silent.check_requests();
+    silent.check_inferred_tool();
+
     let whole = over(&server, &["--traced"]);
     whole.check_requests();
     whole.check_measured_tool();
@@ -54,5 +58,5 @@ fn with_a_draft_model_and_streaming_over_mlx_lm_server() {
     for call in streamed.report["calls"].as_array().unwrap() {
         assert!(call["ttft_ns"].as_u64() > Some(0), "a stream has a first token: {call:#}");
     }
-    assert_eq!(streamed.answer, whole.answer);
+    assert_eq!((&streamed.answer, &silent.answer), (&whole.answer, &whole.answer));
 }
