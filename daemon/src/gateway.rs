@@ -118,7 +118,7 @@ impl Gateway {
             Err(error) => Err(NotAsked { error: refusal::unread(error), model: None }),
         };
         let links = asked.as_ref().map_or(&[][..], |asked| &asked.links);
-        let keys = keys::run_keys(&parts.headers, path_run.as_deref(), keys::shortened(links));
+        let keys = keys::run_keys(&parts.headers, path_run.as_deref(), keys::kept(links));
         let marks = marks(span_id, keys.run.as_deref());
         let arrival = Arrival {
             span_id,

@@ -5,12 +5,13 @@ mod book;
 mod entry;
 mod event;
 mod handle;
+mod hear;
 mod meter;
 mod outlets;
 mod stitch;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Arrival, Departure, Event, Record, RunDeclared, RunKeys, Snapshot};
+pub use event::{Arrival, Departure, Event, Link, Record, RunDeclared, RunKeys, Snapshot, Spans};
 pub use handle::{Handle, Ledger, Running};
 pub use outlets::Outlets;

@@ -11,7 +11,7 @@ use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
 
-use crate::ledger::{Arrival, Departure, Event, Handle};
+use crate::ledger::{Arrival, Departure, Event, Handle, Link};
 
 /// What is known of a call at its end.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Ended {
 pub struct Recorder {
     ledger: Handle,
     /// By which the next request of the conversation is known, once the answer is.
-    pub answer_links: Vec<u64>,
+    pub answer_links: Vec<Link>,
     /// The request as HTTP saw it.
     pub http: Exchange,
     arrival: Arrival,

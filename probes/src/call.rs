@@ -31,6 +31,33 @@ pub enum Ending {
     Failed(String),
 }
 
+/// How it was found out which run a call belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joined {
+    /// Its caller named the run, by header or address.
+    Named,
+    /// By the caller's trace or baggage.
+    Traced,
+    /// It holds an earlier request and its answer.
+    Continued,
+    /// The same, but for a system prompt that was written anew.
+    Edited,
+    /// It holds the end of an earlier request and its answer: the beginning was dropped or summed up.
+    Trimmed,
+    /// It brings the results of tools that an earlier answer asked for; what came before was written anew.
+    Rewritten,
+    /// The same request failed a moment before.
+    Retried,
+    /// Another call went on from the same answer before: a branch, such as a sub-agent's, or the request sent again.
+    Forked,
+    /// Nothing came before it.
+    Began,
+    /// It holds a history that nobody saw here, so that what it is a part of is unknown.
+    #[default]
+    Unknown,
+}
+
 /// One model request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
@@ -69,6 +96,9 @@ pub struct Call {
     pub tool_results: Vec<String>,
     /// How it ended.
     pub ending: Ending,
+    /// How its run was found.
+    #[serde(default)]
+    pub joined: Joined,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
     /// What is known of it because it was relayed; `None` for the engine's.

@@ -3,6 +3,7 @@
 //!
 //! Nothing is concluded about people: within one run, a call after a finished answer may as well be the agent's next step.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use crate::call::{Call, ToolRequest};
@@ -20,12 +21,13 @@ const DEPTH: usize = 64;
 /// last byte of the answer to the arrival of the first request with its result, so that parallel tools share one interval.
 /// It lies inside the agent span around the call that asked, or else at the run's root. Left out where a tool span was
 /// reported for the same tool call, or one that tells no call overlaps the interval. Ids are derived from the calls', so that they stay the same.
-pub fn inferred_spans(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
+pub fn inferred_spans(run: &Run, calls: &[Call], spans: &[impl Borrow<Span>]) -> Vec<Span> {
     let gaps = gaps(calls);
     if gaps.is_empty() {
         return Vec::new();
     }
-    let told = Told::new(spans);
+    let spans: Vec<&Span> = spans.iter().map(Borrow::borrow).collect();
+    let told = Told::new(&spans);
     let mut inferred = Vec::new();
     for gap in gaps.iter().filter(|gap| !told.covers(gap)) {
         let parent = told.agent_around(gap.asked).unwrap_or((run.trace_id, run.root_span_id));
@@ -97,12 +99,12 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn new(spans: &'a [Span]) -> Self {
+    fn new(spans: &[&'a Span]) -> Self {
         let is_tool =
             |span: &&Span| span.origin != Origin::Inferred && classify(span) == Class::Tool;
-        let tools: Vec<&Span> = spans.iter().filter(is_tool).collect();
+        let tools: Vec<&Span> = spans.iter().copied().filter(is_tool).collect();
         let by_id: HashMap<_, _> =
-            spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect();
+            spans.iter().map(|&span| ((span.trace_id, span.span_id), span)).collect();
         // What lies in a tool that tells its call, such as an MCP client, is that call's too.
         let told_around = |span: &Span| {
             let around = by_id.get(&(span.trace_id, span.parent_id?))?;

@@ -5,6 +5,7 @@ mod calendar;
 mod call;
 mod verdict;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,8 @@ pub struct ToolReport {
 }
 
 /// The account of a run from its calls and whatever spans are known of it. `dropped` is how many spans were lost.
-pub fn report(run: &Run, calls: &[Call], spans: &[Span], dropped: u64) -> RunReport {
+pub fn report(run: &Run, calls: &[Call], spans: &[impl Borrow<Span>], dropped: u64) -> RunReport {
+    let spans: &[&Span] = &spans.iter().map(Borrow::borrow).collect::<Vec<_>>();
     let window = window(run, calls, spans);
     let concluded = concluded(run, calls, spans);
     let spans = told(run, spans, &concluded);
@@ -135,7 +137,8 @@ pub fn report(run: &Run, calls: &[Call], spans: &[Span], dropped: u64) -> RunRep
 }
 
 /// The account alone, as [`report`] makes it: for the root span.
-pub fn account_run(run: &Run, calls: &[Call], spans: &[Span]) -> Account {
+pub fn account_run(run: &Run, calls: &[Call], spans: &[impl Borrow<Span>]) -> Account {
+    let spans: &[&Span] = &spans.iter().map(Borrow::borrow).collect::<Vec<_>>();
     let concluded = concluded(run, calls, spans);
     account_of(told(run, spans, &concluded), window(run, calls, spans), run.has_agent())
 }
@@ -192,7 +195,7 @@ pub fn total(reports: &[RunReport]) -> RunReport {
 }
 
 /// From a run's start to its end; to the last evidence where no end was heard.
-fn window(run: &Run, calls: &[Call], spans: &[Span]) -> (Stamp, Stamp) {
+fn window(run: &Run, calls: &[Call], spans: &[&Span]) -> (Stamp, Stamp) {
     let end = run.ended.unwrap_or_else(|| {
         let heard = spans.iter().flat_map(|span| [Some(span.start), span.end]);
         let called = calls.iter().flat_map(|call| [Some(call.start), call.first_token, call.end]);
@@ -202,15 +205,15 @@ fn window(run: &Run, calls: &[Call], spans: &[Span]) -> (Stamp, Stamp) {
 }
 
 /// The spans to account for: without our own root, which the window stands for, with what was concluded.
-fn told<'a>(run: &Run, spans: &'a [Span], concluded: &'a [Span]) -> Vec<&'a Span> {
+fn told<'a>(run: &Run, spans: &[&'a Span], concluded: &'a [Span]) -> Vec<&'a Span> {
     let root = (run.trace_id, run.root_span_id);
     let ours =
         |span: &Span| (span.trace_id, span.span_id) == root && span.origin != Origin::Reported;
-    spans.iter().filter(|span| !ours(span)).chain(concluded).collect()
+    spans.iter().copied().filter(|span| !ours(span)).chain(concluded).collect()
 }
 
 /// What follows from the calls: those whose spans are not there, and the tools between them.
-fn concluded(run: &Run, calls: &[Call], spans: &[Span]) -> Vec<Span> {
+fn concluded(run: &Run, calls: &[Call], spans: &[&Span]) -> Vec<Span> {
     let mut missing: HashMap<_, _> =
         calls.iter().map(|call| ((call.trace_id, call.span_id), call)).collect();
     for span in spans {

@@ -1,6 +1,6 @@
 //! Spans, calls and runs for the tests of this crate: short to write, with times as plain numbers.
 
-use crate::call::{Call, Ending, ToolRequest};
+use crate::call::{Call, Ending, Joined, ToolRequest};
 use crate::names;
 use crate::phase::Phase;
 use crate::run::{Run, RunState};
@@ -9,6 +9,9 @@ use crate::time::Stamp;
 use crate::trace::attribute;
 
 pub(crate) const TRACE: TraceId = TraceId([7; 16]);
+
+/// Where a test has no spans to tell.
+pub(crate) const NO_SPANS: &[Span] = &[];
 
 pub(crate) fn id(number: u64) -> SpanId {
     SpanId(number.to_be_bytes())
@@ -109,6 +112,7 @@ pub(crate) fn call(number: u64, start: u64, end: impl Into<Option<u64>>) -> Call
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Answered,
+        joined: Joined::Named,
         speculation: None,
         relay: None,
     }

@@ -92,7 +92,7 @@ impl<E: SpanExporter + 'static> Pump<E> {
         }
     }
 
-    fn take(&mut self, spans: &[dwell_probes::span::Span]) {
+    fn take(&mut self, spans: &[Arc<dwell_probes::span::Span>]) {
         let room = WAITING.saturating_sub(self.waiting.len());
         let (taken, refused) = spans.split_at(spans.len().min(room));
         self.waiting.extend(taken.iter().map(|span| data::span_data(span, &self.scope)));

@@ -58,7 +58,8 @@ fn record(spans: usize) -> Record {
         error: None,
         origin: Origin::Measured,
     };
-    Record::Spans { run: "r".to_owned(), spans: vec![span; spans].into() }
+    let span = Arc::new(span);
+    Record::Spans { run: "r".to_owned(), spans: vec![span; spans].into(), room: None }
 }
 
 /// An exporter and the count of what it dropped.

@@ -1,20 +1,20 @@
 //! The tables behind the ledger: what is known of each run, what follows from an event, and when a run is over. No clock of
 //! its own: times come with the events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dwell_probes::call::{Call, Ending};
-use dwell_probes::classify::{Class, classify};
 use dwell_probes::report::{RunReport, account_run};
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{Span, SpanId};
+use dwell_probes::span::SpanId;
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Exchange;
-use dwell_probes::{infer, metrics, names, trace};
+use dwell_probes::{infer, metrics, trace};
 
 use super::entry::{Ends, Entry, ends, state_when_silent};
-use super::event::{Arrival, Departure, Event, Record, RunDeclared};
+use super::event::{Arrival, Departure, Event, Link, Record, RunDeclared, Spans};
+use super::hear::Waiting;
 use super::meter::Meter;
 use super::outlets::{Outbox, Outlets};
 use super::stitch::{Place, Stitch, Tail};
@@ -26,6 +26,9 @@ const RUNS: usize = 512;
 /// Runs shown in a snapshot.
 const SHOWN: usize = 50;
 
+/// Spans in memory, of all runs together: some 500 MB of an agent's. The oldest finished runs make room.
+const SPANS: usize = 600_000;
+
 /// A run that nobody declared is over when nothing was heard of it for this long: agents think for seconds, not minutes.
 const IDLE_NS: u64 = 60_000_000_000;
 
@@ -35,13 +38,20 @@ const IDLE_TOOLS_NS: u64 = 900_000_000_000;
 /// All runs in memory.
 #[derive(Debug)]
 pub(super) struct Book {
-    entries: HashMap<String, Entry>,
-    stitch: Stitch,
+    pub(super) entries: HashMap<String, Entry>,
+    pub(super) stitch: Stitch,
     /// The run of each call under way and the last link of its conversation.
-    open: HashMap<SpanId, String>,
-    outbox: Outbox,
+    open: HashMap<SpanId, (String, Option<Link>)>,
+    pub(super) waiting: Waiting,
+    /// Spans in memory.
+    pub(super) held: usize,
+    pub(super) outbox: Outbox,
     meter: Meter,
+    /// Spans that waited for their run and had to go.
+    pub(super) unclaimed: u64,
     changed: bool,
+    /// How often the runs were looked at.
+    looks: u64,
 }
 
 impl Book {
@@ -50,9 +60,13 @@ impl Book {
             entries: HashMap::new(),
             stitch: Stitch::default(),
             open: HashMap::new(),
+            waiting: Waiting::default(),
+            held: 0,
             outbox: Outbox::new(outlets),
             meter: Meter::default(),
+            unclaimed: 0,
             changed: true,
+            looks: 0,
         }
     }
 
@@ -88,22 +102,10 @@ impl Book {
     }
 
     /// The entry of the run with this id; made from `run` when there is none, opened again when it was over.
-    fn open_run(&mut self, run: Run, ends: Ends) -> &mut Entry {
+    pub(super) fn open_run(&mut self, run: Run, ends: Ends) -> &mut Entry {
         self.make_room();
         let started = run.started;
-        let entry = self.entries.entry(run.id.clone()).or_insert_with(|| Entry {
-            run,
-            ends,
-            calls: Vec::new(),
-            spans: Vec::new(),
-            open_calls: 0,
-            awaits_tools: false,
-            last: started,
-            dropped: 0,
-            told: None,
-            changed: true,
-            shown: None,
-        });
+        let entry = self.entries.entry(run.id.clone()).or_insert_with(|| Entry::new(run, ends));
         entry.run.started = entry.run.started.min(started);
         entry.run.ended = None;
         entry.run.state = RunState::Open;
@@ -112,7 +114,8 @@ impl Book {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        let place = self.stitch.place(&arrival.keys);
+        let (place, joined) =
+            self.stitch.place(&arrival.keys, &arrival.tool_results, arrival.start);
         let run = self.run_for(place, &arrival);
         if let Some((trace_id, _)) = arrival.keys.parent {
             self.stitch.remember_trace(trace_id, &run.id);
@@ -139,6 +142,7 @@ impl Book {
             tools: Vec::new(),
             tool_results: arrival.tool_results,
             ending: Ending::Open,
+            joined,
             speculation: None,
             relay: None,
         });
@@ -146,9 +150,12 @@ impl Book {
         entry.open_calls += 1;
         entry.awaits_tools = false;
         let run = Arc::new(entry.run.clone());
-        self.open.insert(arrival.span_id, run.id.clone());
+        let last = arrival.keys.links.last().copied();
+        self.open.insert(arrival.span_id, (run.id.clone(), last));
         self.store(Record::Run(run.clone()));
         self.store(Record::Call { run: run.id.clone(), call });
+        let waited = self.waiting.take(trace_id);
+        self.join(&run.id, trace_id, waited);
     }
 
     /// The facts of the run that a call belongs to, for the case that it is new.
@@ -168,14 +175,15 @@ impl Book {
             }
             Place::New { conversation } => (self.new_id(), ids::trace_id(), conversation),
         };
-        let first_link = || arrival.keys.links.first().map(|link| format!("conv-{link:016x}"));
+        // A conversation is called after its first run.
+        let own = || (!arrival.keys.links.is_empty()).then(|| id.clone());
         Run {
             root_span_id: ids::root_span_id_of(trace_id),
+            conversation: conversation.or_else(own),
             id,
             trace_id,
             agent: None,
             name: None,
-            conversation: conversation.or_else(first_link),
             started: arrival.start,
             ended: None,
             state: RunState::Open,
@@ -192,7 +200,8 @@ impl Book {
     }
 
     fn depart(&mut self, departure: Departure) {
-        let Some(id) = self.open.remove(&departure.span_id) else { return };
+        let Some((id, last)) = self.open.remove(&departure.span_id) else { return };
+        let room = self.room();
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(slot) = entry.calls.iter_mut().rev().find(|c| c.span_id == departure.span_id)
         else {
@@ -219,82 +228,31 @@ impl Book {
         self.meter.take(samples, &self.outbox);
         let call = Arc::new(call);
         *slot = call.clone();
-        entry.keep(&spans);
+        let before = entry.spans.len();
+        let spans = entry.keep(spans.into_iter().map(Arc::new), room);
+        self.held += entry.spans.len() - before;
         entry.dropped += u64::from(departure.timeline.dropped());
         entry.open_calls = entry.open_calls.saturating_sub(1);
         entry.awaits_tools = !call.tools.is_empty();
         entry.heard_of(departure.end);
         let answered = call.ending == Ending::Answered;
-        let over = entry.ends == Ends::Answered && !entry.awaits_tools && entry.open_calls == 0;
+        // A call that failed in the middle of a run is sent again, as a rule; the first one may have been all there was.
+        let goes_on = entry.awaits_tools || (!answered && entry.calls.len() > 1);
+        let over = entry.ends == Ends::Answered && !goes_on && entry.open_calls == 0;
         if answered {
             let conversation = entry.run.conversation.clone().unwrap_or_else(|| id.clone());
-            let asked_for_tools = entry.awaits_tools;
-            let tail = Tail { run: id.clone(), conversation, asked_for_tools };
-            for link in departure.answer_links {
-                self.stitch.remember_tail(link, tail.clone());
-            }
+            let tools = call.tools.iter().map(|tool| tool.id.clone()).collect();
+            let tail = Tail { run: id.clone(), conversation, asked_for_tools: entry.awaits_tools };
+            self.stitch.remember_tail(departure.answer_links, tools, tail);
+        } else if let Some(last) = last {
+            self.stitch.remember_unanswered(last, &id, departure.end);
         }
-        let spans: Arc<[Span]> = spans.into();
+        let spans: Spans = spans.into();
         self.store(Record::Call { run: id.clone(), call });
-        self.store(Record::Spans { run: id.clone(), spans: spans.clone() });
-        self.export(Record::Spans { run: id.clone(), spans });
+        self.outbox.store_spans(&id, spans.clone());
+        self.export(Record::Spans { run: id.clone(), spans, room: None });
         if over {
             self.finish(&id, Some(departure.end), RunState::Finished);
-        }
-    }
-
-    /// Takes an agent's own spans. Those of an unknown trace that were sent to no run open one when there is an agent's span
-    /// among them, since a trace without agent or model calls is none of ours.
-    fn hear(&mut self, named: Option<&str>, spans: Vec<Span>) {
-        let mut by_trace: HashMap<_, Vec<Span>> = HashMap::new();
-        for span in spans {
-            by_trace.entry(span.trace_id).or_default().push(span);
-        }
-        for (trace_id, spans) in by_trace {
-            let agent = spans.iter().find(|span| classify(span) == Class::Agent);
-            let id = match (named.or(self.stitch.run_of_trace(trace_id)), agent) {
-                (Some(id), _) => id.to_owned(),
-                (None, Some(_)) => trace_id.to_string(),
-                (None, None) => continue,
-            };
-            self.stitch.remember_trace(trace_id, &id);
-            let start = spans.iter().map(|span| span.start).min().unwrap_or_default();
-            let end = spans.iter().filter_map(|span| span.end).max().unwrap_or(start);
-            let agent_name =
-                agent.map(|span| span.text(names::AGENT_NAME).unwrap_or(&span.name).to_owned());
-            let known = self.entries.contains_key(&id);
-            if !known {
-                let run = Run {
-                    id: id.clone(),
-                    trace_id,
-                    root_span_id: ids::root_span_id_of(trace_id),
-                    agent: None,
-                    name: None,
-                    conversation: None,
-                    started: start,
-                    ended: None,
-                    state: RunState::Open,
-                };
-                self.open_run(run, Ends::Silent);
-            }
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if entry.ends != Ends::Declared {
-                // A declared run's bounds are the command's own; spans heard later cannot move them.
-                entry.run.started = entry.run.started.min(start);
-                if let Some(ended) = &mut entry.run.ended {
-                    *ended = (*ended).max(end);
-                }
-            }
-            if entry.run.agent.is_none() {
-                entry.run.agent = agent_name;
-            }
-            let held: HashSet<SpanId> = entry.spans.iter().map(|span| span.span_id).collect();
-            let new: Vec<Span> = spans.into_iter().filter(|s| !held.contains(&s.span_id)).collect();
-            entry.keep(&new);
-            entry.heard_of(end);
-            let run = Arc::new(entry.run.clone());
-            self.store(Record::Run(run));
-            self.store(Record::Spans { run: id, spans: new.into() });
         }
     }
 
@@ -311,17 +269,14 @@ impl Book {
         let calls = entry.calls();
         let mut spans = infer::inferred_spans(&entry.run, &calls, &entry.spans);
         // An agent that reported its own root has one already.
-        let has_root = entry
-            .spans
-            .iter()
-            .any(|span| classify(span) == Class::Agent && span.trace_id == entry.run.trace_id);
-        if entry.ends == Ends::Declared || !has_root {
+        if entry.ends == Ends::Declared || !entry.has_agent_span {
             let account = account_run(&entry.run, &calls, &entry.spans);
             spans.push(trace::root_span(&entry.run, &account));
         }
         let run = Arc::new(entry.run.clone());
         self.store(Record::Run(run));
-        self.export(Record::Spans { run: id.to_owned(), spans: spans.into() });
+        let spans: Spans = spans.into_iter().map(Arc::new).collect();
+        self.export(Record::Spans { run: id.to_owned(), spans, room: None });
         self.changed = true;
         self.settle(ended);
     }
@@ -390,12 +345,12 @@ impl Book {
         let mut latest: Vec<&mut Entry> = self.entries.values_mut().collect();
         latest.sort_by(|a, b| (b.run.started, &b.run.id).cmp(&(a.run.started, &a.run.id)));
         latest.truncate(SHOWN);
-        let reports = latest.into_iter().map(|entry| match &entry.shown {
-            Some(shown) if !entry.changed => shown.clone(),
-            _ => {
-                entry.changed = false;
-                entry.shown.insert(Arc::new(entry.report())).clone()
-            }
+        self.looks += 1;
+        let reports = latest.into_iter().map(|entry| {
+            let report = entry.shown(self.looks);
+            // What was made a moment ago and is behind is looked at again.
+            self.changed |= entry.changed;
+            report
         });
         Some(reports.collect())
     }
@@ -405,7 +360,18 @@ impl Book {
         &mut self.outbox
     }
 
-    fn store(&mut self, record: Record) {
+    /// Spans of traces that belong to no run and had to make room for others, since the last time.
+    pub(super) fn take_unclaimed(&mut self) -> u64 {
+        std::mem::take(&mut self.unclaimed)
+    }
+
+    /// How many more spans fit into memory.
+    pub(super) fn room(&mut self) -> usize {
+        while self.held >= SPANS && self.let_oldest_go() {}
+        SPANS.saturating_sub(self.held)
+    }
+
+    pub(super) fn store(&mut self, record: Record) {
         self.outbox.store(record);
     }
 
@@ -418,17 +384,24 @@ impl Book {
         if self.entries.len() < RUNS {
             return;
         }
+        self.let_oldest_go();
+    }
+
+    fn let_oldest_go(&mut self) -> bool {
         let oldest = self
             .entries
             .values()
             .filter(|entry| entry.run.state != RunState::Open)
             .min_by_key(|entry| entry.last)
             .map(|entry| entry.run.id.clone());
-        if let Some(id) = oldest {
-            if let Some(mut entry) = self.entries.remove(&id).filter(|entry| !entry.is_told()) {
+        let Some(id) = oldest else { return false };
+        if let Some(mut entry) = self.entries.remove(&id) {
+            self.held = self.held.saturating_sub(entry.spans.len());
+            if !entry.is_told() {
                 self.meter.take(entry.samples(), &self.outbox);
             }
-            self.stitch.forget(&id);
         }
+        self.stitch.forget(&id);
+        true
     }
 }

@@ -1,12 +1,14 @@
 //! What is known of one run, and what ends it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use dwell_probes::call::Call;
 use dwell_probes::metrics;
 use dwell_probes::report::{RunReport, report};
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::Span;
+use dwell_probes::span::{Span, SpanId, TraceId};
 use dwell_probes::time::Stamp;
 
 use super::event::RunKeys;
@@ -14,6 +16,8 @@ use super::event::RunKeys;
 /// Spans kept for one run. A run of 1,000 long speculative calls has fewer.
 const SPANS: usize = 200_000;
 
+/// A report of so many spans takes about as long as two looks are apart; larger ones are made less often.
+const SPANS_A_LOOK: usize = 20_000;
 /// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
@@ -25,17 +29,32 @@ pub(super) enum Ends {
     Answered,
 }
 
+/// Which of a run's agents its name was taken from. Exporters send the inner ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    /// None, or one that others may lie around.
+    Inner,
+    /// The outermost, or whoever declared the run.
+    Outermost,
+}
+
 /// What is known of one run.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) run: Run,
     pub(super) ends: Ends,
     pub(super) calls: Vec<Arc<Call>>,
-    pub(super) spans: Vec<Span>,
+    pub(super) spans: Vec<Arc<Span>>,
+    /// Where in `spans` each one is.
+    places: HashMap<(TraceId, SpanId), usize>,
     /// Calls under way.
     pub(super) open_calls: usize,
     /// The last answer asked for tools.
     pub(super) awaits_tools: bool,
+    /// Who told the agent's name.
+    pub(super) named_by: NamedBy,
+    /// An agent reported a span of its own in the run's trace.
+    pub(super) has_agent_span: bool,
     /// The latest evidence.
     pub(super) last: Stamp,
     /// Spans and phases that were lost.
@@ -43,10 +62,36 @@ pub(super) struct Entry {
     /// What of it is in the metrics.
     pub(super) told: Option<metrics::Told>,
     pub(super) changed: bool,
-    pub(super) shown: Option<Arc<RunReport>>,
+    shown: Option<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    report: Arc<RunReport>,
+    look: u64,
+    state: RunState,
 }
 
 impl Entry {
+    pub(super) fn new(run: Run, ends: Ends) -> Self {
+        Self {
+            last: run.started,
+            run,
+            ends,
+            calls: Vec::new(),
+            spans: Vec::new(),
+            places: HashMap::new(),
+            open_calls: 0,
+            awaits_tools: false,
+            named_by: NamedBy::Inner,
+            has_agent_span: false,
+            dropped: 0,
+            told: None,
+            changed: true,
+            shown: None,
+        }
+    }
+
     pub(super) fn report(&self) -> RunReport {
         report(&self.run, &self.calls(), &self.spans, self.dropped)
     }
@@ -55,16 +100,55 @@ impl Entry {
         self.calls.iter().map(|call| Call::clone(call)).collect()
     }
 
-    /// Keeps spans as far as there is room, and counts the others.
-    pub(super) fn keep(&mut self, spans: &[Span]) {
-        let room = SPANS.saturating_sub(self.spans.len()).min(spans.len());
-        self.spans.extend_from_slice(&spans[..room]);
-        self.dropped += (spans.len() - room) as u64;
+    /// Keeps spans as far as there is room for so many, counts the others, and returns those that are news: a span that is
+    /// known already is news only when its end was not.
+    pub(super) fn keep(
+        &mut self,
+        spans: impl IntoIterator<Item = Arc<Span>>,
+        room: usize,
+    ) -> Vec<Arc<Span>> {
+        let room = room.min(SPANS.saturating_sub(self.spans.len()));
+        let full = self.spans.len() + room;
+        let mut news = Vec::new();
+        for span in spans {
+            match self.places.entry((span.trace_id, span.span_id)) {
+                Slot::Occupied(place) => {
+                    let known = self.spans.get_mut(*place.get());
+                    if let Some(known) =
+                        known.filter(|known| known.end.is_none() && span.end.is_some())
+                    {
+                        *known = span.clone();
+                        news.push(span);
+                    }
+                }
+                Slot::Vacant(_) if self.spans.len() >= full => self.dropped += 1,
+                Slot::Vacant(place) => {
+                    place.insert(self.spans.len());
+                    self.spans.push(span.clone());
+                    news.push(span);
+                }
+            }
+        }
+        news
     }
 
     pub(super) fn heard_of(&mut self, at: Stamp) {
         self.last = self.last.max(at);
         self.changed = true;
+    }
+
+    /// The report to show at the look of that number. A large one that was made a moment ago stays for some looks.
+    pub(super) fn shown(&mut self, look: u64) -> Arc<RunReport> {
+        let patience = (self.spans.len() / SPANS_A_LOOK) as u64;
+        if let Some(shown) = &self.shown
+            && (!self.changed || (shown.state == self.run.state && look <= shown.look + patience))
+        {
+            return shown.report.clone();
+        }
+        self.changed = false;
+        let report = Arc::new(self.report());
+        self.shown = Some(Shown { report: report.clone(), look, state: self.run.state });
+        report
     }
 }
 

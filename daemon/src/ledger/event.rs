@@ -11,6 +11,23 @@ use dwell_probes::speculation::Speculation;
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Spans that several readers share.
+pub type Spans = Arc<[Arc<Span>]>;
+
+/// A conversation up to and with one of its messages, by hashes of what was said; the strongest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Of all messages.
+    pub whole: u128,
+    /// Of all messages but the system's.
+    pub body: u128,
+    /// Of the last two messages.
+    pub window: u128,
+    /// Whether the last message is a model's.
+    pub by_model: bool,
+}
 
 /// What a request says about the run it belongs to, strongest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +38,8 @@ pub struct RunKeys {
     pub parent: Option<(TraceId, SpanId)>,
     /// From baggage: `gen_ai.agent.call.id`, else `gen_ai.conversation.id`.
     pub baggage: Option<String>,
-    /// The conversation's chain: one hash per message, each covering all messages up to it. Empty for raw prompts.
-    pub links: Vec<u64>,
+    /// The conversation's chain: one link per message, each covering the messages up to it. Empty for raw prompts.
+    pub links: Vec<Link>,
 }
 
 /// A model request has arrived.
@@ -65,7 +82,7 @@ pub struct Departure {
     pub tools: Vec<ToolRequest>,
     /// By which the next request of the conversation is known: the chain's hash when the answer is appended to the request's
     /// messages; where an API names its answers, one that stands for the name.
-    pub answer_links: Vec<u64>,
+    pub answer_links: Vec<Link>,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
     /// The phases.
@@ -133,7 +150,9 @@ pub enum Record {
         /// The run's id.
         run: String,
         /// The spans.
-        spans: Arc<[Span]>,
+        spans: Spans,
+        /// Their place in a queue, free again when they have left it.
+        room: Option<Arc<OwnedSemaphorePermit>>,
     },
 }
 

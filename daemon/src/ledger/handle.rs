@@ -8,7 +8,7 @@ use std::time::Duration;
 use dwell_probes::metrics::Registry;
 use dwell_probes::report::RunReport;
 use dwell_probes::time::Stamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::book::Book;
@@ -17,6 +17,9 @@ use super::outlets::Outlets;
 
 /// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
 const QUEUE: usize = 8192;
+
+/// Spans that may wait for the ledger: a second's worth of the fastest exporters, some 200 MB.
+const UNHEARD: usize = 200_000;
 
 /// How often idle runs are looked at and readers get a new snapshot, at most.
 const TICK: Duration = Duration::from_millis(200);
@@ -39,10 +42,14 @@ impl Dropped {
     }
 }
 
+fn room_for_spans() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(UNHEARD))
+}
+
 /// A question to the ledger's task.
 #[derive(Debug)]
 enum Message {
-    Event(Event),
+    Event(Event, Option<OwnedSemaphorePermit>),
     Report { run: String, reply: oneshot::Sender<Option<RunReport>> },
     Metrics { reply: oneshot::Sender<Registry> },
     Close { reply: oneshot::Sender<()> },
@@ -54,14 +61,32 @@ pub struct Handle {
     messages: mpsc::Sender<Message>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     dropped: Arc<Dropped>,
+    /// Room for spans in the queue.
+    unheard: Arc<Semaphore>,
 }
 
 impl Handle {
-    /// Tells the ledger something. Never waits: when the queue is full the event is dropped and counted.
-    pub fn tell(&self, event: Event) {
-        if self.messages.try_send(Message::Event(event)).is_err() {
-            self.dropped.count("ledger", 1);
+    /// Tells the ledger something. Never waits: when the queue is full the event is dropped and counted, and the answer is
+    /// false.
+    pub fn tell(&self, event: Event) -> bool {
+        let (what, count) = match &event {
+            Event::Spans { spans, .. } => ("spans", spans.len()),
+            _ => ("ledger", 1),
+        };
+        let taken = match &event {
+            Event::Spans { .. } => {
+                let places = u32::try_from(count).unwrap_or(u32::MAX);
+                let room = Arc::clone(&self.unheard).try_acquire_many_owned(places);
+                room.is_ok_and(|room| {
+                    self.messages.try_send(Message::Event(event, Some(room))).is_ok()
+                })
+            }
+            _ => self.messages.try_send(Message::Event(event, None)).is_ok(),
+        };
+        if !taken {
+            self.dropped.count(what, count as u64);
         }
+        taken
     }
 
     /// The latest snapshot.
@@ -101,14 +126,14 @@ impl Handle {
         let (_, snapshot) = watch::channel(Arc::default());
         tokio::spawn(async move {
             while let Some(message) = inbox.recv().await {
-                if let Message::Event(event) = message
+                if let Message::Event(event, _) = message
                     && events.send(event).await.is_err()
                 {
                     break;
                 }
             }
         });
-        (Self { messages, snapshot, dropped: Arc::default() }, outbox)
+        (Self { messages, snapshot, dropped: Arc::default(), unheard: room_for_spans() }, outbox)
     }
 }
 
@@ -127,7 +152,12 @@ impl Ledger {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::default());
         let dropped = Arc::<Dropped>::default();
-        let handle = Handle { messages: messages.clone(), snapshot, dropped: dropped.clone() };
+        let handle = Handle {
+            messages: messages.clone(),
+            snapshot,
+            dropped: dropped.clone(),
+            unheard: room_for_spans(),
+        };
         (handle, Self { messages, inbox, publish, dropped })
     }
 
@@ -143,7 +173,8 @@ impl Ledger {
         loop {
             tokio::select! {
                 message = self.inbox.recv() => match message {
-                    Some(Message::Event(event)) => book.take(event),
+                    // Its place in the queue is free once it has been taken in.
+                    Some(Message::Event(event, _place)) => book.take(event),
                     Some(Message::Report { run, reply }) => {
                         // The asker may have gone; nothing depends on the answer.
                         let _gone = reply.send(book.report(&run));
@@ -169,6 +200,7 @@ impl Ledger {
     fn publish(&self, book: &mut Book) {
         self.dropped.count("store", book.outbox().take_unsent_to_store());
         self.dropped.count("export", book.outbox().take_unsent_to_export());
+        self.dropped.count("spans of no run", book.take_unclaimed());
         let dropped = self.dropped.list();
         let old = self.publish.borrow().clone();
         let runs = book.changed_reports();

@@ -5,6 +5,7 @@ use dwell_probes::infer::inferred_spans;
 use dwell_probes::metrics::{Registry, Sample, Told, run_samples};
 use dwell_probes::report::account_run;
 use dwell_probes::run::RunState;
+use dwell_probes::span::Span;
 use dwell_probes::time::Stamp;
 
 use super::entry::{Ends, Entry};
@@ -54,7 +55,7 @@ impl Entry {
     pub(super) fn samples(&mut self) -> Vec<Sample> {
         let calls = self.calls();
         let account = account_run(&self.run, &calls, &self.spans);
-        let mut spans = self.spans.clone();
+        let mut spans: Vec<Span> = self.spans.iter().map(|span| Span::clone(span)).collect();
         spans.extend(inferred_spans(&self.run, &calls, &self.spans));
         let parts = (&account.blocking, &account.inferred);
         let samples = run_samples(&self.run, parts, account.wall_ns, &spans, self.told.as_ref());

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use dwell_probes::metrics::Sink;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::event::Record;
+use super::event::{Record, Spans};
+
+/// Spans that may wait for the store: what it takes a few seconds to write.
+const UNSTORED: usize = 200_000;
 
 /// Where conclusions go. Sending never waits; what does not fit is counted.
 #[derive(Debug)]
@@ -22,17 +25,37 @@ pub struct Outlets {
 #[derive(Debug)]
 pub(super) struct Outbox {
     outlets: Outlets,
+    /// Room for spans on their way to the store.
+    unstored: Arc<Semaphore>,
     unsent_to_store: u64,
     unsent_to_export: u64,
 }
 
 impl Outbox {
-    pub(super) const fn new(outlets: Outlets) -> Self {
-        Self { outlets, unsent_to_store: 0, unsent_to_export: 0 }
+    pub(super) fn new(outlets: Outlets) -> Self {
+        let unstored = Arc::new(Semaphore::new(UNSTORED));
+        Self { outlets, unstored, unsent_to_store: 0, unsent_to_export: 0 }
     }
 
     pub(super) fn store(&mut self, record: Record) {
         self.unsent_to_store += u64::from(self.outlets.store.try_send(record).is_err());
+    }
+
+    /// Spans go to the store as far as there is room for them; the place of each is free again once it is written.
+    pub(super) fn store_spans(&mut self, run: &str, spans: Spans) {
+        let count = spans.len();
+        let places = u32::try_from(count).unwrap_or(u32::MAX);
+        let sent = match Arc::clone(&self.unstored).try_acquire_many_owned(places) {
+            Ok(room) => {
+                let room = Some(Arc::new(room));
+                let record = Record::Spans { run: run.to_owned(), spans, room };
+                self.outlets.store.try_send(record).is_ok()
+            }
+            Err(_) => false,
+        };
+        if !sent {
+            self.unsent_to_store += count as u64;
+        }
     }
 
     pub(super) fn export(&mut self, record: Record) {

@@ -1,13 +1,22 @@
-//! Which run a call belongs to: the caller's word first, then its trace, then the conversation itself.
+//! Which run a call belongs to: the caller's word first, then its trace, then the conversation itself. A conversation is known
+//! by the answers that a request holds; what clients do to it on the way (a system prompt written anew, a beginning dropped or
+//! summed up, a request sent again) is recognised, and what is not recognised is said to be unknown.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use dwell_probes::call::Joined;
 use dwell_probes::span::TraceId;
+use dwell_probes::time::Stamp;
 
-use super::event::RunKeys;
+use super::event::{Link, RunKeys};
 
-/// Conversations that may still be continued. Beyond it the oldest are forgotten, and their next request starts a new run.
+/// Answers that may still be continued. Beyond it the oldest are forgotten, and their next request starts a new run.
 const TAILS: usize = 20_000;
+
+/// Requests without an answer that may be sent again, and for how long.
+const UNANSWERED: usize = 2000;
+const RETRY_NS: u64 = 300_000_000_000;
 
 /// The end of a conversation as we last saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,45 +45,181 @@ pub(super) enum Place {
     },
 }
 
-/// The conversations' ends and the traces' runs.
+/// A tail, how often it was continued, and under what it is found.
+#[derive(Debug)]
+struct Answer {
+    tail: Tail,
+    continued: u32,
+    links: Vec<Link>,
+    tools: Vec<String>,
+}
+
+/// The conversations' ends, the traces' runs, and requests that nobody answered.
 #[derive(Debug, Default)]
 pub(super) struct Stitch {
-    tails: HashMap<u64, Tail>,
+    /// Numbered in the order in which they were given.
+    answers: HashMap<u64, Answer>,
     order: VecDeque<u64>,
+    next: u64,
+    by_whole: Index<u128>,
+    by_body: Index<u128>,
+    by_window: Index<u128>,
+    by_tool_call: Index<String>,
+    unanswered: HashMap<u128, (String, Stamp)>,
+    unanswered_order: VecDeque<u128>,
     traces: HashMap<TraceId, String>,
 }
 
+/// The answers found under a key, oldest first.
+type Index<K> = HashMap<K, Vec<u64>>;
+
 impl Stitch {
-    /// Where a call with these keys belongs.
-    pub(super) fn place(&self, keys: &RunKeys) -> Place {
+    /// Where a call with these keys belongs that arrived at `at` and brings these tool results, and how that was found.
+    pub(super) fn place(
+        &mut self,
+        keys: &RunKeys,
+        tool_results: &[String],
+        at: Stamp,
+    ) -> (Place, Joined) {
         if let Some(run) = &keys.run {
-            return Place::Named(run.clone());
+            return (Place::Named(run.clone()), Joined::Named);
         }
         if let Some((trace_id, _)) = keys.parent {
-            return Place::Traced(trace_id);
+            // A trace that nobody knows may be this one request's own, where a client begins one for each.
+            if !self.traces.contains_key(&trace_id)
+                && let (Place::Continues(run), joined) =
+                    self.by_conversation(keys, tool_results, at)
+            {
+                return (Place::Continues(run), joined);
+            }
+            return (Place::Traced(trace_id), Joined::Traced);
         }
         if let Some(name) = &keys.baggage {
-            return Place::Named(name.clone());
+            return (Place::Named(name.clone()), Joined::Traced);
         }
-        // The longest known beginning wins: a fork of a conversation shares the shorter ones. The last link is the request
-        // itself, which no answer can have ended in.
-        let mut beginnings = keys.links.iter().rev().skip(1);
-        match beginnings.find_map(|link| self.tails.get(link)) {
-            Some(tail) if tail.asked_for_tools => Place::Continues(tail.run.clone()),
-            Some(tail) => Place::New { conversation: Some(tail.conversation.clone()) },
-            None => Place::New { conversation: None },
+        self.by_conversation(keys, tool_results, at)
+    }
+
+    fn by_conversation(
+        &mut self,
+        keys: &RunKeys,
+        tool_results: &[String],
+        at: Stamp,
+    ) -> (Place, Joined) {
+        if let Some(run) = self.asked_again(keys, at) {
+            return (Place::Continues(run), Joined::Retried);
+        }
+        let Some((number, joined)) = self.answer_before(&keys.links, tool_results) else {
+            let (_, history) =
+                keys.links.split_last().map_or((None, &[][..]), |(l, h)| (Some(l), h));
+            let unknown = history.iter().any(|link| link.by_model) || !tool_results.is_empty();
+            let joined = if unknown { Joined::Unknown } else { Joined::Began };
+            return (Place::New { conversation: None }, joined);
+        };
+        let Some(answer) = self.answers.get_mut(&number) else {
+            return (Place::New { conversation: None }, Joined::Unknown);
+        };
+        answer.continued += 1;
+        let joined = if answer.continued > 1 { Joined::Forked } else { joined };
+        if answer.tail.asked_for_tools {
+            (Place::Continues(answer.tail.run.clone()), joined)
+        } else {
+            (Place::New { conversation: Some(answer.tail.conversation.clone()) }, joined)
         }
     }
 
-    /// Remembers where an answer ended.
-    pub(super) fn remember_tail(&mut self, link: u64, tail: Tail) {
-        if self.tails.insert(link, tail).is_none() {
-            self.order.push_back(link);
-        }
-        while self.order.len() > TAILS {
-            if let Some(oldest) = self.order.pop_front() {
-                self.tails.remove(&oldest);
+    /// The run of the same request, when it failed a moment ago.
+    fn asked_again(&mut self, keys: &RunKeys, at: Stamp) -> Option<String> {
+        let last = keys.links.last()?.whole;
+        let (run, failed) = self.unanswered.remove(&last)?;
+        self.unanswered_order.retain(|known| *known != last);
+        (at.since(failed) <= RETRY_NS).then_some(run)
+    }
+
+    /// The latest answer that the request goes on from. The last link is the request itself, which no answer can have ended
+    /// in.
+    fn answer_before(&self, links: &[Link], tool_results: &[String]) -> Option<(u64, Joined)> {
+        // The end of a history shows only where it ends: further up it may be an example.
+        let mut shows_end = true;
+        for link in links.iter().rev().skip(1) {
+            let whole = self.best(self.by_whole.get(&link.whole)).map(|n| (n, Joined::Continued));
+            let body = || self.best(self.by_body.get(&link.body)).map(|n| (n, Joined::Edited));
+            let by_window = || self.only(self.by_window.get(&link.window));
+            let window =
+                || by_window().filter(|_| shows_end && link.by_model).map(|n| (n, Joined::Trimmed));
+            if let Some(found) = whole.or_else(body).or_else(window) {
+                return Some(found);
             }
+            shows_end &= !link.by_model;
+        }
+        let mut asked = tool_results.iter().map(|id| self.only(self.by_tool_call.get(id)));
+        let first = asked.next()??;
+        let same =
+            |other: Option<u64>| other.is_some_and(|other| self.run(other) == self.run(first));
+        asked.all(same).then_some((first, Joined::Rewritten))
+    }
+
+    /// Of answers that look alike the one that was continued least, and of those the latest: two conversations that say the
+    /// same are each continued once, and what was given up long ago is left alone.
+    fn best(&self, numbers: Option<&Vec<u64>>) -> Option<u64> {
+        let continued = |number: &u64| self.answers.get(number).map(|answer| answer.continued);
+        numbers?.iter().copied().min_by_key(|number| (continued(number), Reverse(*number)))
+    }
+
+    /// The best answer where all that look alike are of one run. Weaker evidence must not mix two.
+    fn only(&self, numbers: Option<&Vec<u64>>) -> Option<u64> {
+        let runs: HashSet<_> = numbers?.iter().map(|&number| self.run(number)).collect();
+        if runs.len() == 1 { self.best(numbers) } else { None }
+    }
+
+    fn run(&self, number: u64) -> Option<&str> {
+        self.answers.get(&number).map(|answer| answer.tail.run.as_str())
+    }
+
+    /// Remembers where an answer ended, and the tools that it asked for.
+    pub(super) fn remember_tail(&mut self, links: Vec<Link>, tools: Vec<String>, tail: Tail) {
+        if links.is_empty() && tools.is_empty() {
+            return;
+        }
+        let number = self.next;
+        self.next += 1;
+        for link in &links {
+            self.by_whole.entry(link.whole).or_default().push(number);
+            self.by_body.entry(link.body).or_default().push(number);
+            self.by_window.entry(link.window).or_default().push(number);
+        }
+        for tool in &tools {
+            self.by_tool_call.entry(tool.clone()).or_default().push(number);
+        }
+        self.answers.insert(number, Answer { tail, continued: 0, links, tools });
+        self.order.push_back(number);
+        while self.order.len() > TAILS {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(number) = self.order.pop_front() else { return };
+        let Some(answer) = self.answers.remove(&number) else { return };
+        for link in &answer.links {
+            forget(&mut self.by_whole, &link.whole, number);
+            forget(&mut self.by_body, &link.body, number);
+            forget(&mut self.by_window, &link.window, number);
+        }
+        for tool in &answer.tools {
+            forget(&mut self.by_tool_call, tool, number);
+        }
+    }
+
+    /// Remembers that a request of the run got no answer, so that the same one may come again.
+    pub(super) fn remember_unanswered(&mut self, link: Link, run: &str, at: Stamp) {
+        if self.unanswered.insert(link.whole, (run.to_owned(), at)).is_none() {
+            self.unanswered_order.push_back(link.whole);
+        }
+        if self.unanswered_order.len() > UNANSWERED
+            && let Some(oldest) = self.unanswered_order.pop_front()
+        {
+            self.unanswered.remove(&oldest);
         }
     }
 
@@ -94,57 +239,14 @@ impl Stitch {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tail(run: &str, asked_for_tools: bool) -> Tail {
-        Tail { run: run.into(), conversation: "c".into(), asked_for_tools }
-    }
-
-    fn links(links: &[u64]) -> RunKeys {
-        RunKeys { links: links.to_vec(), ..RunKeys::default() }
-    }
-
-    #[test]
-    fn an_answer_that_asked_for_tools_is_continued_and_a_finished_one_is_not() {
-        let mut stitch = Stitch::default();
-        stitch.remember_tail(3, tail("tools", true));
-        stitch.remember_tail(7, tail("done", false));
-        assert_eq!(stitch.place(&links(&[1, 2, 3, 4])), Place::Continues("tools".into()));
-        assert_eq!(
-            stitch.place(&links(&[5, 6, 7, 8])),
-            Place::New { conversation: Some("c".into()) }
-        );
-        assert_eq!(stitch.place(&links(&[1, 2, 9])), Place::New { conversation: None });
-    }
-
-    #[test]
-    fn the_longest_beginning_wins() {
-        let mut stitch = Stitch::default();
-        stitch.remember_tail(1, tail("short", true));
-        stitch.remember_tail(2, tail("long", true));
-        assert_eq!(stitch.place(&links(&[1, 2, 3])), Place::Continues("long".into()));
-    }
-
-    #[test]
-    fn the_callers_word_is_stronger_than_the_trace_and_the_trace_than_the_conversation() {
-        let mut stitch = Stitch::default();
-        stitch.remember_tail(1, tail("chain", true));
-        let parent = Some((TraceId([1; 16]), dwell_probes::span::SpanId([2; 8])));
-        let mut keys = RunKeys { parent, links: vec![1, 2], ..RunKeys::default() };
-        assert_eq!(stitch.place(&keys), Place::Traced(TraceId([1; 16])));
-        keys.run = Some("mine".into());
-        assert_eq!(stitch.place(&keys), Place::Named("mine".into()));
-    }
-
-    #[test]
-    fn old_conversations_are_forgotten() {
-        let mut stitch = Stitch::default();
-        for link in 0..=TAILS as u64 {
-            stitch.remember_tail(link, tail("r", true));
+fn forget<K: std::hash::Hash + Eq>(index: &mut Index<K>, key: &K, number: u64) {
+    if let Some(numbers) = index.get_mut(key) {
+        numbers.retain(|known| *known != number);
+        if numbers.is_empty() {
+            index.remove(key);
         }
-        assert_eq!(stitch.place(&links(&[0, 99])), Place::New { conversation: None });
-        assert_eq!(stitch.place(&links(&[1, 99])), Place::Continues("r".into()));
     }
 }
+
+#[cfg(test)]
+mod tests;

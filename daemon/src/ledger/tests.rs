@@ -84,7 +84,7 @@ impl Desk {
             cache: None,
             reasoning_tokens: 0,
             tools: tools.iter().map(asked).collect(),
-            answer_links: link.into_iter().collect(),
+            answer_links: link.into_iter().map(self::link).collect(),
             speculation: None,
             timeline: Timeline::new(),
             http: Exchange::default(),
@@ -99,15 +99,20 @@ impl Desk {
         let mut spans = Vec::new();
         while let Ok(record) = self.exported.try_recv() {
             if let Record::Spans { spans: more, .. } = record {
-                spans.extend(more.iter().cloned());
+                spans.extend(more.iter().map(|span| Span::clone(span)));
             }
         }
         spans
     }
 }
 
+fn link(number: u64) -> Link {
+    let number = number.into();
+    Link { whole: number, body: number, window: number, by_model: false }
+}
+
 fn links(links: &[u64]) -> RunKeys {
-    RunKeys { links: links.to_vec(), ..RunKeys::default() }
+    RunKeys { links: links.iter().copied().map(link).collect(), ..RunKeys::default() }
 }
 
 fn named(run: &str) -> RunKeys {
@@ -350,4 +355,80 @@ async fn what_was_told_before_is_in_the_report_and_closing_closes_the_runs() {
         }
     }
     assert_eq!(states, [RunState::Open, RunState::Unfinished]);
+}
+
+/// A span as an agent reports it.
+fn reported(id: u8, parent: u8, name: &str, operation: &str, seconds: (u64, u64)) -> Span {
+    Span {
+        trace_id: TraceId([5; 16]),
+        span_id: SpanId([id; 8]),
+        parent_id: (parent > 0).then_some(SpanId([parent; 8])),
+        name: name.to_owned().into(),
+        kind: dwell_probes::span::SpanKind::Internal,
+        start: START.plus(seconds.0 * SECOND),
+        end: Some(START.plus(seconds.1 * SECOND)),
+        attributes: vec![("gen_ai.operation.name".into(), operation.to_owned().into())],
+        error: None,
+        origin: dwell_probes::span::Origin::Reported,
+    }
+}
+
+#[test]
+fn spans_wait_for_the_agent_that_comes_last_whose_name_is_the_run_s() {
+    let mut desk = Desk::new();
+    let hear = |desk: &mut Desk, spans: Vec<Span>| {
+        desk.book.take(Event::Spans { run: None, spans });
+    };
+    hear(&mut desk, vec![reported(3, 2, "execute_tool search", "execute_tool", (2, 4))]);
+    assert!(desk.reports().is_empty(), "a tool alone may be anybody's");
+    hear(&mut desk, vec![reported(2, 1, "invoke_agent inner", "invoke_agent", (1, 5))]);
+    assert_eq!(desk.reports()[0].run.agent.as_deref(), Some("invoke_agent inner"));
+    let outer = reported(1, 0, "invoke_agent outer", "invoke_agent", (0, 6));
+    hear(&mut desk, vec![outer.clone()]);
+    // An exporter whose answer was lost sends again.
+    hear(&mut desk, vec![outer, reported(3, 2, "execute_tool search", "execute_tool", (2, 4))]);
+    let reports = desk.reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].run.agent.as_deref(), Some("invoke_agent outer"));
+    assert_eq!((reports[0].spans, reports[0].wall_ns), (3, 6 * SECOND));
+    assert_eq!(reports[0].account[Category::Tool], 2 * SECOND);
+}
+
+#[test]
+fn spans_that_wait_join_the_run_of_a_call_in_their_trace() {
+    let mut desk = Desk::new();
+    let tool = reported(3, 6, "execute_tool search", "execute_tool", (2, 4));
+    desk.book.take(Event::Spans { run: None, spans: vec![tool] });
+    let parent = Some((TraceId([5; 16]), SpanId([6; 8])));
+    desk.call(RunKeys { parent, ..named("mine") }, (5, 6), &[], 1);
+    assert_eq!(desk.book.report("mine").unwrap().account[Category::Tool], 2 * SECOND);
+}
+
+#[test]
+fn spans_of_nobody_s_trace_wait_in_a_bounded_place_and_are_counted_when_they_go() {
+    let mut desk = Desk::new();
+    for number in 0..30_000_u64 {
+        let mut span = reported(1, 0, "SELECT", "", (0, 1));
+        span.trace_id.0[..8].copy_from_slice(&number.to_be_bytes());
+        desk.book.take(Event::Spans { run: None, spans: vec![span] });
+    }
+    assert_eq!(desk.book.take_unclaimed(), 10_000);
+    assert!(desk.reports().is_empty());
+}
+
+#[test]
+fn a_store_that_does_not_write_costs_no_more_memory_than_its_queue() {
+    let (store, _stored) = mpsc::channel(1_000_000);
+    let mut book = Book::new(Outlets { store, export: None, metrics: None });
+    for part in 0..300_u64 {
+        let span = |number: u64| {
+            let mut span = reported(1, 9, "execute_tool search", "execute_tool", (0, 1));
+            span.span_id = SpanId((part * 1000 + number + 1).to_be_bytes());
+            span
+        };
+        let spans = (0..1000).map(span).collect();
+        book.take(Event::Spans { run: Some(format!("run-{}", part / 100)), spans });
+    }
+    assert_eq!(book.outbox().take_unsent_to_store(), 100_000, "two thirds found room");
+    assert_eq!(book.report("run-0").unwrap().spans, 100_000, "and all are in memory");
 }

@@ -2,11 +2,11 @@
 //! ledger's business.
 
 use axum::http::HeaderMap;
-use dwell_wire::conversation::{self, Link};
+use dwell_wire::conversation;
 use dwell_wire::trace_context::{Baggage, TraceParent};
 use serde_json::Value;
 
-use crate::ledger::RunKeys;
+use crate::ledger::{Link, RunKeys};
 
 /// The header that names a run, in requests and in responses.
 pub const RUN_HEADER: &str = "x-dwell-run";
@@ -15,7 +15,7 @@ pub const RUN_HEADER: &str = "x-dwell-run";
 const LONGEST_RUN: usize = 128;
 
 /// The keys of a request with these headers; `path_run` is the run in `/r/{run}/...`.
-pub fn run_keys(headers: &HeaderMap, path_run: Option<&str>, links: Vec<u64>) -> RunKeys {
+pub fn run_keys(headers: &HeaderMap, path_run: Option<&str>, links: Vec<Link>) -> RunKeys {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let run = text(RUN_HEADER).and_then(run_id).or_else(|| path_run.and_then(run_id));
     let parent = text("traceparent")
@@ -35,20 +35,23 @@ fn run_id(text: &str) -> Option<String> {
 }
 
 /// A chain of links as the ledger keeps it.
-pub fn shortened(links: &[Link]) -> Vec<u64> {
-    links.iter().map(short).collect()
+pub fn kept(links: &[conversation::Link]) -> Vec<Link> {
+    links.iter().map(keep).collect()
 }
 
 /// The next link of a conversation with this `answer`; `None` for raw prompts, which have no chain.
-pub fn answer_link(last: Option<Link>, answer: &Value) -> Option<u64> {
-    Some(short(&conversation::link_answer(last?, answer)))
+pub fn answer_link(last: Option<conversation::Link>, answer: &Value) -> Option<Link> {
+    Some(keep(&conversation::link_answer(last?, answer)))
 }
 
-/// A link as the ledger keeps it: among the conversations that one daemon remembers, half of it tells them apart as well as
-/// the whole.
-pub fn short(link: &Link) -> u64 {
-    let text = link.to_string();
-    text.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok()).unwrap_or_default()
+/// A link as the ledger keeps it.
+pub fn keep(link: &conversation::Link) -> Link {
+    Link {
+        whole: link.whole(),
+        body: link.body(),
+        window: link.window(),
+        by_model: link.by_model(),
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +106,8 @@ mod tests {
         let link = answer_link(asked.last().copied(), &answer).unwrap();
         messages.push(answer);
         messages.push(json!({"role": "user", "content": "more"}));
-        let chain = shortened(&conversation::chain(&messages));
-        assert_eq!(chain[..1], shortened(&asked));
+        let chain = kept(&conversation::chain(&messages));
+        assert_eq!(chain[..1], kept(&asked));
         assert_eq!(chain[1], link);
         assert_ne!(chain[2], link);
         assert_eq!(answer_link(None, &json!({})), None);

@@ -16,7 +16,7 @@ use super::decode::Copy;
 use super::transport::Steps;
 use super::upload::Watch as Upload;
 use crate::ledger::{Arrival, Handle, RunKeys};
-use crate::record::keys::short;
+use crate::record::keys::keep;
 use crate::record::{Ended, Recorder};
 
 /// What is known of a call before anything is sent.
@@ -128,7 +128,7 @@ impl Watch {
             model,
             upstream: self.call.upstream.clone(),
             keys: RunKeys {
-                links: asked.links.iter().map(short).collect(),
+                links: asked.links.iter().map(keep).collect(),
                 ..std::mem::take(&mut self.call.keys)
             },
             tool_results: asked.tool_results,
@@ -212,7 +212,7 @@ impl Watch {
             timeline: self.timeline(end, &facts.times),
         };
         let Some(recorder) = &mut self.recorder else { return };
-        recorder.answer_links = facts.links.iter().map(short).collect();
+        recorder.answer_links = facts.links.iter().map(keep).collect();
         recorder.http.finish_reasons = facts.finish_reasons;
         let requested = &recorder.http.requested_model;
         recorder.http.response_model = facts.model.filter(|model| model != requested);

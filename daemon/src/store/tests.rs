@@ -45,6 +45,7 @@ fn call(start: Stamp) -> Call {
         tools: Vec::new(),
         tool_results: Vec::new(),
         ending: Ending::Open,
+        joined: dwell_probes::call::Joined::Began,
         speculation: None,
         relay: None,
     }

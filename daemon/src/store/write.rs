@@ -157,7 +157,7 @@ fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<
                     )?
                     .execute(params![run, call.id, serde_json::to_string(&**call)?])?;
             }
-            Record::Spans { run, spans } => {
+            Record::Spans { run, spans, .. } => {
                 let mut insert = transaction.prepare_cached(
                     "INSERT OR REPLACE INTO spans (run, id, facts) VALUES (?1, ?2, ?3)",
                 )?;
@@ -165,7 +165,7 @@ fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<
                     insert.execute(params![
                         run,
                         span.span_id.to_string(),
-                        serde_json::to_string(span)?
+                        serde_json::to_string(&**span)?
                     ])?;
                 }
             }

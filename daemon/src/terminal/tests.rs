@@ -91,6 +91,7 @@ fn call(
         reasoning_tokens: 0,
         tokens_per_second: Some(rate),
         phases: BTreeMap::new(),
+        joined: dwell_probes::call::Joined::Began,
         error: None,
         speculation,
         relay: None,

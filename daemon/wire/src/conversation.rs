@@ -18,31 +18,80 @@ use sha2::{Digest as _, Sha256};
 
 use crate::openai::part_text;
 
-/// A conversation up to and with one of its messages.
+/// A conversation up to and with one of its messages, known by several hashes, from the strongest to the weakest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link([u8; 16]);
+pub struct Link {
+    whole: Hash,
+    body: Hash,
+    window: Hash,
+    /// The last message alone.
+    message: Hash,
+    by_model: bool,
+}
+
+/// SHA-256, cut to 128 bits.
+type Hash = [u8; 16];
 
 impl Link {
     /// The conversation before its first message.
-    pub const START: Self = Self([0; 16]);
+    pub const START: Self =
+        Self { whole: [0; 16], body: [0; 16], window: [0; 16], message: [0; 16], by_model: false };
 
     /// The conversation with one more message, in OpenAI's form.
     #[must_use]
     pub fn then(self, message: &Value) -> Self {
+        let role = role(message);
         let mut sha = Sha256::new();
-        sha.update(self.0);
         hash_message(&mut sha, message);
-        let mut link = [0; 16];
-        for (to, from) in link.iter_mut().zip(sha.finalize()) {
-            *to = from;
-        }
-        Self(link)
+        let alone = cut(sha);
+        let mut sha = Sha256::new();
+        sha.update(self.whole);
+        hash_message(&mut sha, message);
+        let whole = cut(sha);
+        let body = if role == "system" { self.body } else { pair(self.body, alone) };
+        let window = pair(self.message, alone);
+        Self { whole, body, window, message: alone, by_model: role == "assistant" }
     }
+
+    /// All messages: nothing was changed since.
+    pub const fn whole(&self) -> u128 {
+        u128::from_be_bytes(self.whole)
+    }
+
+    /// All messages but the system's: agents write those anew from call to call.
+    pub const fn body(&self) -> u128 {
+        u128::from_be_bytes(self.body)
+    }
+
+    /// The last two messages: what is left of a conversation whose beginning was dropped or summed up.
+    pub const fn window(&self) -> u128 {
+        u128::from_be_bytes(self.window)
+    }
+
+    /// Whether the last message is a model's.
+    pub const fn by_model(&self) -> bool {
+        self.by_model
+    }
+}
+
+fn cut(sha: Sha256) -> Hash {
+    let mut hash = [0; 16];
+    for (to, from) in hash.iter_mut().zip(sha.finalize()) {
+        *to = from;
+    }
+    hash
+}
+
+fn pair(first: Hash, second: Hash) -> Hash {
+    let mut sha = Sha256::new();
+    sha.update(first);
+    sha.update(second);
+    cut(sha)
 }
 
 impl fmt::Display for Link {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        self.whole.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
     }
 }
 
@@ -310,6 +359,31 @@ mod tests {
                 assert_ne!(links[later], original[later], "{}", messages[index]);
             }
         }
+    }
+
+    #[test]
+    fn a_system_prompt_that_changes_and_a_beginning_that_is_dropped_leave_hashes_as_they_are() {
+        let original = chain(&asked());
+        let mut edited = asked();
+        edited[0] = json!({"role": "system", "content": "be verbose"});
+        let edited = chain(&edited);
+        let (was, is) = (original[2], edited[2]);
+        assert_ne!(was.whole(), is.whole());
+        assert_eq!((was.body(), was.window()), (is.body(), is.window()));
+        let trimmed = chain(&asked()[1..]);
+        assert_eq!(original[2].window(), trimmed[1].window());
+        assert_eq!(
+            original[2].body(),
+            trimmed[1].body(),
+            "a system prompt was all that was dropped"
+        );
+        let mut summed_up = asked();
+        summed_up.insert(1, json!({"role": "user", "content": "so far: nothing"}));
+        let summed_up = chain(&summed_up);
+        assert_ne!(original[2].body(), summed_up[3].body());
+        assert_eq!(original[2].window(), summed_up[3].window());
+        let by_model: Vec<bool> = original.iter().map(Link::by_model).collect();
+        assert_eq!(by_model, [false, false, true, false]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Spans whose parents are missing, because they were lost, come later or never were told: they go to the innermost agent or
 //! tool around them, which would otherwise claim their time as its own. Cycles that come of it are left to the forest.
 
+use std::cmp::Reverse;
+
 use crate::classify::Class;
 use crate::span::{Origin, Span};
 
@@ -19,10 +21,8 @@ pub(super) fn adopt(nodes: &mut [Node<'_>]) {
         return;
     }
     let around = Around::new(nodes);
-    for (index, node) in nodes.iter_mut().enumerate() {
-        if orphan(node) {
-            node.parent = around.innermost(index, node.span).unwrap_or(root);
-        }
+    for node in nodes.iter_mut().filter(|node| orphan(node)) {
+        node.parent = around.innermost(node.span).unwrap_or(root);
     }
 }
 
@@ -58,18 +58,15 @@ impl Around {
         Self { by_start, latest, leaves }
     }
 
-    /// The last to begin of those that reach from before the span's start to behind its end, itself left out.
-    fn innermost(&self, index: usize, span: &Span) -> Option<usize> {
+    /// The last to begin of those that are at work from the span's start to its end and longer than it.
+    fn innermost(&self, span: &Span) -> Option<usize> {
         let (start, until) = (span.start.0, end(span));
-        let mut before = self.by_start.partition_point(|&(begun, _, _)| begun <= start);
-        loop {
-            let found = self.last_to_reach(before, until)?;
-            let (begun, ended, container) = *self.by_start.get(found)?;
-            if container != index && (begun, ended) != (start, until) {
-                return Some(container);
-            }
-            before = found;
-        }
+        let place = |&(begun, ended, _): &(u64, u64, usize)| (begun, Reverse(ended));
+        // Those with the same bounds, of which it may be one itself, lie beside it; they stand together.
+        let alike = (start, Reverse(until));
+        let before = self.by_start.partition_point(|container| place(container) < alike);
+        let found = self.last_to_reach(before, until)?;
+        self.by_start.get(found).map(|&(_, _, container)| container)
     }
 
     /// The last of the first `before` whose end is not before `until`.
@@ -133,9 +130,9 @@ mod tests {
                 let (start, end) = bounds(index);
                 start <= asked.0 && end >= asked.1 && (start, end) != asked
             };
-            let best = (0..root - 1).filter(around).map(|index| (bounds(index).0, std::cmp::Reverse(bounds(index).1))).max();
-            let found = Around::new(&nodes).innermost(root - 1, &spans[root - 1]);
-            prop_assert_eq!(found.map(|index| (bounds(index).0, std::cmp::Reverse(bounds(index).1))), best);
+            let best = (0..root - 1).filter(around).map(|index| (bounds(index).0, Reverse(bounds(index).1))).max();
+            let found = Around::new(&nodes).innermost(&spans[root - 1]);
+            prop_assert_eq!(found.map(|index| (bounds(index).0, Reverse(bounds(index).1))), best);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which tools are concluded from calls, and where they lie.
 
-use crate::sample::{call, id, run, span};
+use crate::sample::{NO_SPANS, call, id, run, span};
 use crate::span::Origin;
 use crate::time::Stamp;
 
@@ -41,7 +41,7 @@ fn parallel_tools_share_one_interval_and_have_ids_that_stay_the_same() {
         call(3, 1400, 1500).brings("a").brings("b"),
     ];
     assert_eq!(found(&calls, &[]), [tool("search", 1100, 1400), tool("search", 1100, 1400)]);
-    let ids = || inferred_spans(&run(None), &calls, &[]).into_iter().map(|span| span.span_id);
+    let ids = || inferred_spans(&run(None), &calls, NO_SPANS).into_iter().map(|span| span.span_id);
     let once: Vec<SpanId> = ids().collect();
     assert_ne!(once[0], once[1]);
     assert_eq!(once, ids().collect::<Vec<_>>());
@@ -92,7 +92,7 @@ fn reported_tools_stand_and_inferred_ones_give_way() {
     assert_eq!(found(&calls, &[elsewhere]).len(), 2);
     let no_tool = span(9, 1, 1150, 1350).http().reported();
     assert_eq!(found(&calls, &[no_tool]).len(), 2);
-    let spans = inferred_spans(&run(None), &calls, &[]);
+    let spans = inferred_spans(&run(None), &calls, NO_SPANS);
     assert_eq!(found(&calls, &spans).len(), 2, "what was concluded once is concluded again");
 }
 

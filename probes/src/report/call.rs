@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::account_of;
 use crate::cache::CacheUse;
-use crate::call::{Call, Ending};
+use crate::call::{Call, Ending, Joined};
 use crate::phase::Phase;
 use crate::relay::Relayed;
 use crate::run::{Run, RunState};
@@ -46,6 +46,9 @@ pub struct CallReport {
     pub phases: BTreeMap<Phase, u64>,
     /// Why it failed.
     pub error: Option<String>,
+    /// How its run was found.
+    #[serde(default)]
+    pub joined: Joined,
     /// Drafting, when there was any.
     pub speculation: Option<Speculation>,
     /// Its way to the upstream and back; `None` for the engine's calls.
@@ -71,6 +74,7 @@ pub fn call_report(call: &Call, run: &Run, until: Stamp) -> CallReport {
         tokens_per_second: tokens_per_second(call),
         phases: BTreeMap::new(),
         error: error(call, run),
+        joined: call.joined,
         speculation: call.speculation.clone(),
         relay: call.relay.clone(),
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cache::{CacheUse, Change, Recomputed};
 use crate::category::Category;
 use crate::phase::Phase;
-use crate::sample::{call, id, run, span};
+use crate::sample::{NO_SPANS, call, id, run, span};
 use crate::speculation::DraftSource;
 use crate::trace::root_span;
 
@@ -73,14 +73,15 @@ fn the_schema_word_for_word() {
                 "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "reasoning_tokens": 0,
                 "tokens_per_second": 2e7,
                 "phases": {"prefill": 290, "draft": 50, "verify": 140},
-                "error": null, "speculation": counts,
+                "joined": "named", "error": null, "speculation": counts,
             },
             {
                 "id": "0000000000000003", "model": "m", "upstream": "engine",
                 "offset_ns": 800, "wall_ns": 100, "ttft_ns": null,
                 "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "cache": null, "relay": null,
                 "input_tokens": 10, "output_tokens": 5, "cached_tokens": 0, "reasoning_tokens": 0,
-                "tokens_per_second": null, "phases": {}, "error": null, "speculation": null,
+                "tokens_per_second": null, "phases": {}, "joined": "named", "error": null,
+                "speculation": null,
             },
         ],
         "tools": [{"name": "search", "calls": 1, "wall_ns": 200, "inferred": true}],
@@ -125,7 +126,7 @@ fn an_open_run_lasts_to_the_last_evidence() {
     let broken = Run { state: RunState::Unfinished, ..open };
     let mut call = call(2, 1200, None);
     call.ending = Ending::Open;
-    let report = super::report(&broken, &[call], &[], 0);
+    let report = super::report(&broken, &[call], NO_SPANS, 0);
     assert_eq!(report.calls[0].error.as_deref(), Some("its end was never heard"));
 }
 
@@ -144,17 +145,17 @@ fn a_call_whose_spans_are_not_there_is_generation_by_inference() {
 fn a_failed_call_without_spans_is_http() {
     let mut failed = call(2, 1200, 1300);
     failed.ending = Ending::Failed("too long".to_owned());
-    let report = report(&run(Some(1800)), &[failed], &[], 0);
+    let report = report(&run(Some(1800)), &[failed], NO_SPANS, 0);
     assert_eq!(report.account[Category::Http], 100);
     assert_eq!(report.calls[0].error.as_deref(), Some("too long"));
 }
 
 #[test]
 fn nothing_at_all() {
-    let nothing = report(&run(Some(1000)), &[], &[], 0);
+    let nothing = report(&run(Some(1000)), &[], NO_SPANS, 0);
     assert_eq!(nothing.wall_ns, 0);
     assert!(nothing.verdict.starts_with("Nothing was measured"), "{}", nothing.verdict);
-    let idle = report(&run(Some(2000)), &[], &[], 0);
+    let idle = report(&run(Some(2000)), &[], NO_SPANS, 0);
     assert_eq!(idle.account[Category::Framework], 1000);
     assert!(idle.verdict.starts_with("Nothing inside"), "{}", idle.verdict);
     assert_eq!(total(&[]).wall_ns, 0);

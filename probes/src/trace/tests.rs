@@ -4,7 +4,7 @@ use crate::account::account;
 use crate::cache::{CacheUse, Change, Difference, Recomputed};
 use crate::category::Category;
 use crate::classify::{Class, classify};
-use crate::sample::{call, id, run};
+use crate::sample::{NO_SPANS, call, id, run};
 use crate::span::TraceId;
 use crate::speculation::DraftSource;
 
@@ -191,7 +191,7 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     let mut timeline = timeline();
     timeline.push(entry(Phase::CacheLookup, 1100, 1101, None));
     let mut all = call_spans(&failed, &timeline, &exchange(), ids());
-    all.extend(crate::infer::inferred_spans(&run, &calls, &[]));
+    all.extend(crate::infer::inferred_spans(&run, &calls, NO_SPANS));
     all.push(root_span(&run, &Account::default()));
     let listed =
         |kind| names::ALL.iter().filter(move |name| name.kind == kind).map(|name| name.name);
