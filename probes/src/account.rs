@@ -47,7 +47,8 @@ pub struct Account {
     pub busy: PerCategory,
     /// The blocking view by phase, in nanoseconds; the phases of a category never exceed it.
     pub phases: BTreeMap<Phase, u64>,
-    /// The tools by name. A tool inside a tool is part of the outer one, unless an agent or a model lies between.
+    /// The tools by name. A tool inside a tool is part of the outer one, unless an agent or a model lies between, or a model
+    /// is known to have asked for it.
     pub tools: BTreeMap<String, ToolTime>,
     /// What was moved to make the spans fit into each other.
     pub shifts: Shifts,
@@ -143,7 +144,9 @@ fn tools(forest: &Forest<'_>, explanations: &[Explanation]) -> BTreeMap<String, 
     let mut intervals: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
     let mut tools: BTreeMap<String, ToolTime> = BTreeMap::new();
     for (node, why) in forest.nodes.iter().zip(explanations) {
-        if node.class != Class::Tool || why.inside_tool {
+        // What was concluded is what a model asked for, be it a model inside another tool.
+        let inferred = node.span.origin == Origin::Inferred;
+        if node.class != Class::Tool || (why.inside_tool && !inferred) {
             continue;
         }
         // Claude Code names the tool on the span around its execution.
@@ -152,7 +155,7 @@ fn tools(forest: &Forest<'_>, explanations: &[Explanation]) -> BTreeMap<String, 
         let name = told_tool_name(node.span).or_else(around).unwrap_or(&node.span.name);
         let tool = tools.entry(name.to_owned()).or_default();
         tool.calls += 1;
-        tool.inferred |= node.span.origin == Origin::Inferred;
+        tool.inferred |= inferred;
         intervals.entry(name).or_default().push((node.start, node.end));
     }
     for (name, mut intervals) in intervals {

@@ -256,7 +256,8 @@ impl Watch {
             let marks = Marks {
                 sent,
                 head: self.head.unwrap_or(end),
-                answer: self.answer,
+                // A refusal is no answer: waiting for it was no generation.
+                answer: self.answer.filter(|_| self.status < 400),
                 last: self.last,
                 end,
                 streamed: self.streamed,

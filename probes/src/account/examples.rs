@@ -268,6 +268,27 @@ fn what_was_heard_of_during_an_inferred_tool_takes_its_time_from_it() {
 }
 
 #[test]
+fn an_agent_inside_an_inferred_tool_has_calls_and_gaps_of_its_own() {
+    let tool = |number, start, end, name| Span {
+        origin: Origin::Inferred,
+        ..span(number, 9, start, end).tool(name)
+    };
+    let account = over_100(&[
+        tool(1, 10, 90, "ask"),
+        span(2, 0, 20, 30).http().server(),
+        span(3, 2, 20, 22).phase(Phase::Receive),
+        span(4, 2, 22, 30).model(),
+        tool(5, 30, 70, "look"),
+        span(6, 0, 40, 50).model(),
+        span(7, 0, 70, 80).model(),
+    ]);
+    let expected = [(Unknown, 20), (Tool, 10 + 30 + 10), (Http, 2), (Generation, 8 + 10 + 10)];
+    assert_eq!(account.blocking, split(&expected));
+    assert_eq!(account.inferred, split(&[(Tool, 50)]));
+    assert_eq!((account.tools["ask"].calls, account.tools["look"].calls), (1, 1));
+}
+
+#[test]
 fn server_halves_without_a_trace_context_go_to_the_client_halves_around_them() {
     let agent = [
         span(1, 0, 0, 100).agent().reported(),
@@ -300,6 +321,19 @@ fn parallel_calls_without_a_trace_context_share_out_the_client_halves() {
     ]);
     assert_eq!(account.busy, split(&[(Http, 100 + 90)]));
     assert_eq!(account.inferred, PerCategory::default(), "each client half has its server half");
+}
+
+#[test]
+fn of_client_halves_at_once_a_server_half_goes_to_the_closest() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).agent().reported(),
+        span(2, 1, 0, 60).model().client().reported(),
+        span(3, 1, 1, 100).model().client().reported(),
+        span(4, 0, 2, 59).model(),
+        span(5, 0, 3, 99).model(),
+    ]);
+    assert_eq!(account.shifts, Shifts::default());
+    assert_eq!(account.busy, split(&[(Http, 3 + 3), (Generation, 57 + 96)]));
 }
 
 #[test]

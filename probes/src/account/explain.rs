@@ -112,8 +112,12 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         Class::Human => own(Category::Human),
         Class::Queue => own(Category::Queue),
         Class::Round => own(Category::Speculation),
-        // A tool's own connections are what the tool does.
-        Class::Phase(phase) if inside_tool && phase.category() == Category::Http => {
+        // A tool's own connections are what the tool does; those of a model that it asks are not.
+        Class::Phase(phase)
+            if inside_tool
+                && phase.category() == Category::Http
+                && around.category != Category::Http =>
+        {
             own(Category::Tool)
         }
         Class::Phase(phase) => Explanation { phase: Some(phase), ..own(phase.category()) },

@@ -24,8 +24,8 @@ pub(super) fn nest(nodes: &mut [Node<'_>]) {
 }
 
 /// Most clients send no trace context, so that their spans and ours come to lie side by side. A server half of ours that
-/// hangs at the top or at an agent goes to the reported span that it overlaps: best to a model's client half that has no
-/// server half yet, else to the innermost agent, tool or model around it.
+/// hangs at the top or at an agent goes to the reported span that it overlaps: best to the client half of a model call that
+/// fits it most closely of those that have no server half yet, else to the innermost agent, tool or model around it.
 fn match_server_halves(nodes: &mut [Node<'_>]) {
     let mut callers: Vec<usize> =
         (0..nodes.len()).filter(|&index| may_call(&nodes[index])).collect();
@@ -46,7 +46,10 @@ fn match_server_halves(nodes: &mut [Node<'_>]) {
         let before = callers.partition_point(|&caller| nodes[caller].span.start < until);
         let in_sight = callers[..before].iter().rev().take(CALLERS_IN_SIGHT).copied();
         let fitting = in_sight.filter(|&caller| overlaps(span, nodes[caller].span));
-        let rank = |&caller: &usize| (is_free[caller], nodes[caller].span.start, Reverse(caller));
+        let rank = |&caller: &usize| {
+            let close = Reverse(if is_free[caller] { apart(span, nodes[caller].span) } else { 0 });
+            (is_free[caller], close, nodes[caller].span.start, Reverse(caller))
+        };
         if let Some(caller) = fitting.max_by_key(rank) {
             nodes[half].parent = caller;
             is_free[caller] = false;
@@ -89,6 +92,12 @@ fn end_of(span: &Span) -> Stamp {
     span.end.unwrap_or(Stamp(u64::MAX))
 }
 
+/// How far a server half's bounds are from its caller's, in nanoseconds.
+fn apart(half: &Span, caller: &Span) -> u64 {
+    let ends = end_of(half).0.abs_diff(end_of(caller).0);
+    half.start.0.abs_diff(caller.start.0).saturating_add(ends)
+}
+
 /// Whether a server half was at work for most of its time while its caller was; without an end it has to begin there.
 fn overlaps(half: &Span, caller: &Span) -> bool {
     let Some(end) = half.end else {
@@ -119,7 +128,8 @@ fn lift_server_halves(nodes: &mut [Node<'_>]) {
 }
 
 /// An inferred tool fills the whole gap between two calls; what was heard of in that gap, such as a model that the tool
-/// asked, explains its time better. So spans beside an inferred tool that lie in its interval become parts of it.
+/// asked, explains its time better. So spans beside an inferred tool that lie in its interval become parts of it, and so do
+/// the shorter gaps of an agent inside.
 fn nest_in_inferred_tools(nodes: &mut [Node<'_>]) {
     let inferred =
         |node: &Node<'_>| node.class == Class::Tool && node.span.origin == Origin::Inferred;
@@ -132,19 +142,24 @@ fn nest_in_inferred_tools(nodes: &mut [Node<'_>]) {
     if tools.is_empty() {
         return;
     }
-    for index in 0..nodes.len() {
+    let inside = |index: usize| {
         let Node { span, parent, .. } = nodes[index];
-        let Some(end) = span.end.filter(|_| !inferred(&nodes[index])) else { continue };
+        let end = span.end?;
         let before = tools.partition_point(|&tool| {
             (nodes[tool].parent, nodes[tool].span.start) <= (parent, span.start)
         });
         let mut in_sight = tools[..before].iter().rev().take(TOOLS_IN_SIGHT).copied();
-        let holds = |&tool: &usize| {
-            let tool = &nodes[tool];
-            tool.parent == parent && tool.span.end.is_some_and(|tool_end| end <= tool_end)
-        };
-        if let Some(tool) = in_sight.find(holds) {
-            nodes[index].parent = tool;
-        }
+        in_sight.find(|&tool| {
+            let around = nodes[tool].span;
+            let holds = around.end.is_some_and(|tool_end| end <= tool_end);
+            // Tools at once share one interval, and none is a part of another.
+            let alike = (around.start, around.end) == (span.start, span.end);
+            nodes[tool].parent == parent && holds && !(alike && inferred(&nodes[index]))
+        })
+    };
+    let moves: Vec<(usize, usize)> =
+        (0..nodes.len()).filter_map(|index| Some((index, inside(index)?))).collect();
+    for (index, tool) in moves {
+        nodes[index].parent = tool;
     }
 }
