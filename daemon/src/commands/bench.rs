@@ -3,9 +3,11 @@
 //! then backwards, so that a slow moment of the machine hits all sides. `dwell bench table` measures the engine against its
 //! targets, on models of its own.
 
+mod account;
 mod checkpoints;
 mod engine;
 mod http;
+mod large_run;
 mod machine;
 mod mlx_lm;
 mod pairs;
@@ -25,6 +27,7 @@ use anyhow::{Context, Result};
 use dwell_engine::backend::ModelCard;
 use dwell_probes::host::{Host, ThisProcess};
 
+use self::account::AccountArgs;
 use self::checkpoints::Checkpoints;
 use self::engine::EngineSide;
 use self::mlx_lm::{MlxLm, PeerArgs};
@@ -71,12 +74,16 @@ pub struct BenchArgs {
 enum What {
     /// Measure the engine against its targets: beside mlx_lm on the same files, and against itself
     Table(TableArgs),
+    /// Measure how long the account of a large run takes
+    Account(AccountArgs),
 }
 
 /// Measures, and shows what came of it.
 pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
-    if let Some(What::Table(args)) = &args.what {
-        return table::table(args, store).await;
+    match &args.what {
+        Some(What::Table(args)) => return table::table(args, store).await,
+        Some(What::Account(args)) => return account::account(args),
+        None => {}
     }
     let settings = settings(args, store)?;
     at_hand(&settings).await?;

@@ -23,6 +23,9 @@ use crate::ids;
 /// Runs kept in memory; the store has the others.
 const RUNS: usize = 512;
 
+/// Runs that may be in memory when many have just ended: their agents' spans and further tries are still to come.
+const MOST_RUNS: usize = 8 * RUNS;
+
 /// Runs shown in a snapshot.
 const SHOWN: usize = 50;
 
@@ -168,6 +171,10 @@ impl Book {
             Place::Traced(trace_id) => {
                 let known = self.stitch.run_of_trace(trace_id).map(str::to_owned);
                 (known.unwrap_or_else(|| trace_id.to_string()), trace_id, None)
+            }
+            // It has left memory: what is left of it are facts on disk that nobody may change.
+            Place::Continues(id) if !self.entries.contains_key(&id) => {
+                (self.new_id(), ids::trace_id(), Some(id))
             }
             Place::Continues(id) => {
                 let trace_id = ids::trace_id_of(&id);
@@ -367,7 +374,7 @@ impl Book {
 
     /// How many more spans fit into memory.
     pub(super) fn room(&mut self) -> usize {
-        while self.held >= SPANS && self.let_oldest_go() {}
+        while self.held >= SPANS && self.let_oldest_go(|_| true) {}
         SPANS.saturating_sub(self.held)
     }
 
@@ -379,19 +386,19 @@ impl Book {
         self.outbox.export(record);
     }
 
-    /// Lets the oldest finished run go when memory is full.
+    /// Lets the oldest finished run go when memory is full; one that has just ended only when there are far too many.
     fn make_room(&mut self) {
-        if self.entries.len() < RUNS {
-            return;
+        if self.entries.len() >= RUNS && !self.let_oldest_go(Entry::is_told) {
+            let full = self.entries.len() >= MOST_RUNS;
+            self.let_oldest_go(|_| full);
         }
-        self.let_oldest_go();
     }
 
-    fn let_oldest_go(&mut self) -> bool {
+    fn let_oldest_go(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
         let oldest = self
             .entries
             .values()
-            .filter(|entry| entry.run.state != RunState::Open)
+            .filter(|entry| entry.run.state != RunState::Open && may_go(entry))
             .min_by_key(|entry| entry.last)
             .map(|entry| entry.run.id.clone());
         let Some(id) = oldest else { return false };

@@ -90,12 +90,16 @@ async fn accounts_of_random_scripts_are_what_agents_and_servers_measured() {
     let mut known = 0;
     let mut wrong = Vec::new();
     for (script, runs) in &lived {
+        let mut conversations = HashSet::new();
         for run in runs {
             let report = match &run.id {
                 Some(id) => by_id.get(id.as_str()),
                 None => by_model.get(run.models[0].as_str()),
             };
             known += 1;
+            if let Some(report) = report.filter(|_| run.outer) {
+                conversations.insert(&report.run.conversation);
+            }
             let problems = match report {
                 Some(report) => differences(script.telling, run, report),
                 None => vec!["there is no such run".to_owned()],
@@ -109,6 +113,9 @@ async fn accounts_of_random_scripts_are_what_agents_and_servers_measured() {
                     problems.join("; ")
                 ));
             }
+        }
+        if conversations.len() > 1 {
+            wrong.push(format!("script {} is torn into {conversations:?}", script.number));
         }
     }
     assert!(

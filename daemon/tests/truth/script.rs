@@ -127,8 +127,9 @@ fn task(rng: &mut Rng, telling: Telling, depth: u32) -> Task {
 fn tools(rng: &mut Rng, telling: Telling, depth: u32) -> Vec<Tool> {
     let count = rng.usize(1..=3);
     let spans = matches!(telling, Telling::Spans { .. });
-    // Agents at once in one run can be told apart by the spans of their calls only.
-    let apart = matches!(telling, Telling::Spans { calls: true, .. } | Telling::Bare);
+    // Agents at once in one run can be told apart for sure where their calls carry the trace to spans of their own.
+    let told = Telling::Spans { traced: true, calls: true };
+    let apart = telling == told || telling == Telling::Bare;
     let nests = depth < 2 && (apart || count == 1);
     let tool = |_| Tool {
         human: if spans { some(rng, 5, 10..60) } else { 0 },

@@ -40,6 +40,8 @@ fn sides(agent_tells: bool) -> Vec<Side> {
 pub(crate) struct Expected {
     /// Its id, where somebody named it or its trace.
     pub(crate) id: Option<String>,
+    /// Whether it is a part of the conversation that a person leads, and not one of an agent inside a tool.
+    pub(crate) outer: bool,
     /// The models of its calls.
     pub(crate) models: Vec<String>,
     pub(crate) calls: usize,
@@ -65,9 +67,10 @@ pub(crate) fn expected(telling: Telling, run: &str, trace: &str, tasks: &[Seen])
         Telling::Bare => {
             let mut all = Vec::new();
             for task in tasks {
-                conversations(task, &mut all);
+                conversations(task, true, &mut all);
             }
-            all.into_iter().map(|task| without_spans(None, &[task])).collect()
+            let run = |(outer, task)| Expected { outer, ..without_spans(None, &[task]) };
+            all.into_iter().map(run).collect()
         }
         Telling::Named => {
             let tasks: Vec<&Seen> = tasks.iter().collect();
@@ -92,8 +95,15 @@ pub(crate) fn expected(telling: Telling, run: &str, trace: &str, tasks: &[Seen])
 
 /// Everything but the accounts.
 fn facts(id: Option<String>, tasks: &[&Seen]) -> Expected {
-    let mut facts =
-        Expected { id, models: vec![], calls: 0, tools: 0, told: true, accounts: vec![] };
+    let mut facts = Expected {
+        id,
+        outer: true,
+        models: vec![],
+        calls: 0,
+        tools: 0,
+        told: true,
+        accounts: vec![],
+    };
     for task in tasks {
         count(task, facts.id.is_some(), &mut facts);
     }
@@ -118,12 +128,12 @@ fn count(seen: &Seen, nested: bool, facts: &mut Expected) {
 }
 
 /// The agents' tasks, those of the agents inside tools, too: each is a conversation of its own.
-fn conversations<'a>(seen: &'a Seen, to: &mut Vec<&'a Seen>) {
+fn conversations<'a>(seen: &'a Seen, outer: bool, to: &mut Vec<(bool, &'a Seen)>) {
     if matches!(seen.what, What::Agent) {
-        to.push(seen);
+        to.push((outer, seen));
     }
     for part in &seen.parts {
-        conversations(part, to);
+        conversations(part, false, to);
     }
 }
 

@@ -107,7 +107,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::classify::classify;
     use crate::sample::span;
 
     proptest! {
@@ -122,7 +121,7 @@ mod tests {
             spans.push(span(1, 0, asked.0, asked.0 + asked.1).model().reported());
             let root = spans.len();
             let nodes: Vec<Node<'_>> = spans.iter()
-                .map(|span| Node { span, class: classify(span), parent: root, start: 0, end: 0 })
+                .map(|span| Node::new(span, root))
                 .collect();
             let asked = (asked.0, asked.0 + asked.1);
             let bounds = |index: usize| (spans[index].start.0, end(&spans[index]));

@@ -18,10 +18,28 @@ pub(super) struct Node<'a> {
     pub(super) class: Class,
     /// Index of the parent; [`Forest::root`] for nodes at the top.
     pub(super) parent: usize,
-    /// Where it begins after correction, in nanoseconds since the Unix epoch.
+    /// Where it begins, in nanoseconds since the Unix epoch; in a forest after correction.
     pub(super) start: u64,
-    /// Where it ends after correction, not before `start`.
+    /// Where it ends; in a forest after correction and not before `start`.
     pub(super) end: u64,
+    /// The span's kind and origin: copies, since spans lie all over memory.
+    kind: SpanKind,
+    origin: Origin,
+}
+
+impl<'a> Node<'a> {
+    /// A span that nobody has moved yet; [`u64::MAX`] stands for an end that is not known.
+    pub(super) fn new(span: &'a Span, parent: usize) -> Self {
+        Self {
+            span,
+            class: classify(span),
+            parent,
+            start: span.start.0,
+            end: span.end.map_or(u64::MAX, |end| end.0),
+            kind: span.kind,
+            origin: span.origin,
+        }
+    }
 }
 
 /// All spans of a window, each inside its parent.
@@ -118,11 +136,12 @@ impl<'a> Forest<'a> {
             let bounds = self.bounds(node.parent);
             let (low, high) = (i128::from(bounds.0), i128::from(bounds.1));
             let parent = self.nodes.get(node.parent);
-            let foreign = parent.is_some_and(|parent| is_foreign(node.span, parent.span));
+            let foreign = parent.is_some_and(|parent| is_foreign(&node, parent));
             let mut offset = if foreign { 0 } else { offsets.get(node.parent).map_or(0, |ns| *ns) };
-            let (mut start, mut end) = (i128::from(node.span.start.0) + offset, high);
-            if let Some(ended) = node.span.end {
-                end = i128::from(ended.0.max(node.span.start.0)) + offset;
+            let (mut start, mut end) = (i128::from(node.start) + offset, high);
+            // One that ends at the end of all time has no end either, unless it says so.
+            if node.end != u64::MAX || node.span.end.is_some() {
+                end = i128::from(node.end.max(node.start)) + offset;
                 let out = start < low || end > high;
                 if out && foreign && end - start <= high - low {
                     let by = if start < low { low - start } else { high - end };
@@ -151,7 +170,7 @@ impl<'a> Forest<'a> {
 }
 
 /// Whether two spans tell the time by different clocks.
-fn is_foreign(child: &Span, parent: &Span) -> bool {
+fn is_foreign(child: &Node<'_>, parent: &Node<'_>) -> bool {
     let halves = child.kind == SpanKind::Server && parent.kind == SpanKind::Client;
     halves || (child.origin == Origin::Reported) != (parent.origin == Origin::Reported)
 }
@@ -180,19 +199,19 @@ fn says_more(a: &Span, b: &Span) -> Ordering {
 /// One node for each id, parents looked up. Spans without a valid id are left out, as OTLP asks.
 fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Vec<Node<'a>> {
     let valid = spans.into_iter().filter(|span| !span.span_id.is_zero());
-    // Keys beside the spans: sorting and looking up would else jump through memory.
-    let mut keyed: Vec<_> = valid.map(|span| (key(span), span)).collect();
-    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| says_more(b.1, a.1)));
-    keyed.dedup_by_key(|(key, _)| *key);
+    // Everything is taken from the spans in the order in which they come: looking them up by id would jump through memory.
+    let taken = |span: &'a Span| (key(span), span.parent_id, Node::new(span, 0));
+    let mut keyed: Vec<_> = valid.map(taken).collect();
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| says_more(b.2.span, a.2.span)));
+    keyed.dedup_by_key(|(key, ..)| *key);
     let root = keyed.len();
     let index: HashMap<_, usize, BuildHasherDefault<Digest>> =
-        keyed.iter().enumerate().map(|(index, (key, _))| (*key, index)).collect();
-    let node = |&(_, span): &(_, &'a Span)| {
-        let parent = span.parent_id.and_then(|id| index.get(&(id, span.trace_id)).copied());
-        let parent = parent.unwrap_or(root);
-        Node { span, class: classify(span), parent, start: 0, end: 0 }
+        keyed.iter().enumerate().map(|(index, (key, ..))| (*key, index)).collect();
+    let node = |((_, trace_id), parent_id, node): ((SpanId, TraceId), Option<SpanId>, Node<'a>)| {
+        let parent = parent_id.and_then(|id| index.get(&(id, trace_id)).copied());
+        Node { parent: parent.unwrap_or(root), ..node }
     };
-    keyed.iter().map(node).collect()
+    keyed.into_iter().map(node).collect()
 }
 
 /// Hashes ids, which are random already or at least differ, by mixing their bytes once.

@@ -98,18 +98,18 @@ fn error(call: &Call, run: &Run) -> Option<String> {
 }
 
 /// For each call's id, its own blocking view by phase, from the spans below its server span.
-pub(super) fn phases_by_call(
+pub(super) fn phases_by_call<'a>(
     calls: &[&Call],
-    spans: &[&Span],
+    spans: &[&'a Span],
     until: Stamp,
 ) -> HashMap<String, BTreeMap<Phase, u64>> {
     if calls.is_empty() {
         return HashMap::new();
     }
-    let mut by_parent: Vec<&Span> =
-        spans.iter().copied().filter(|span| span.parent_id.is_some()).collect();
-    let parent = |span: &Span| span.parent_id.map(|id| (span.trace_id, id));
-    by_parent.sort_by_key(|span| parent(span));
+    // Keys beside the spans: sorting and looking up would else jump through memory.
+    let keyed = |&span: &&'a Span| Some(((span.parent_id?, span.trace_id), span));
+    let mut by_parent: Vec<_> = spans.iter().filter_map(keyed).collect();
+    by_parent.sort_unstable_by_key(|&(parent, _)| parent);
     let asked: HashSet<_> = calls.iter().map(|call| (call.trace_id, call.span_id)).collect();
     let mut by_id: HashMap<(TraceId, SpanId), Vec<&Span>> = HashMap::new();
     for &span in spans {
@@ -124,9 +124,11 @@ pub(super) fn phases_by_call(
         let mut seen = HashSet::from([top]);
         let mut to_do = vec![top];
         while let Some(at) = to_do.pop() {
-            let first = by_parent.partition_point(|span| parent(span) < Some(at));
-            let children = by_parent.iter().skip(first).take_while(|span| parent(span) == Some(at));
-            for &child in children {
+            let parent = (at.1, at.0);
+            let first = by_parent.partition_point(|&(around, _)| around < parent);
+            let children =
+                by_parent.iter().skip(first).take_while(|&&(around, _)| around == parent);
+            for &(_, child) in children {
                 inside.push(child);
                 let id = (child.trace_id, child.span_id);
                 if seen.insert(id) {

@@ -14,6 +14,14 @@ pub(super) struct Machine {
     pub(super) load: Option<f64>,
 }
 
+impl Machine {
+    /// The machine in words.
+    pub(super) fn sentence(&self) -> String {
+        let load = self.load.map_or_else(String::new, |load| format!(", load {load:.1}"));
+        format!("{}, {} cores, {}{load}", self.processor, self.cores, self.system)
+    }
+}
+
 /// This machine.
 pub(super) fn describe() -> Machine {
     Machine {

@@ -246,8 +246,6 @@ impl Outcome {
 
     /// For the screen.
     pub(super) fn view(&self) -> View {
-        let machine = &self.machine;
-        let load = machine.load.map_or_else(String::new, |load| format!(", load {load:.1}"));
         let row = |one: &Measured| Row {
             name: one.case.name(),
             tokens_per_second: one.tokens_per_second,
@@ -258,10 +256,7 @@ impl Outcome {
             acceptance_length: one.speculation.as_ref().and_then(Speculation::acceptance_length),
         };
         View {
-            machine: format!(
-                "{}, {} cores, {}{load}",
-                machine.processor, machine.cores, machine.system
-            ),
+            machine: self.machine.sentence(),
             asked: format!(
                 "model {}; {} prompts, at most {} tokens each, greedy{}",
                 self.model,

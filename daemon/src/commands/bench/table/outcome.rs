@@ -21,8 +21,6 @@ pub(super) struct Outcome {
 impl Outcome {
     /// For the screen.
     pub(super) fn view(&self) -> View {
-        let machine = &self.machine;
-        let load = machine.load.map_or_else(String::new, |load| format!(", load {load:.1}"));
         let peer = self.peer.as_ref().map_or_else(String::new, |v| format!("; mlx_lm {v}"));
         let mut groups: Vec<Group> = Vec::new();
         let mut last = None;
@@ -37,10 +35,7 @@ impl Outcome {
             }
         }
         View {
-            machine: format!(
-                "{}, {} cores, {}{load}",
-                machine.processor, machine.cores, machine.system
-            ),
+            machine: self.machine.sentence(),
             versions: format!("dwell {}{peer}", env!("CARGO_PKG_VERSION")),
             groups,
             left_out: self
