@@ -432,3 +432,23 @@ fn a_store_that_does_not_write_costs_no_more_memory_than_its_queue() {
     assert_eq!(book.outbox().take_unsent_to_store(), 100_000, "two thirds found room");
     assert_eq!(book.report("run-0").unwrap().spans, 100_000, "and all are in memory");
 }
+
+#[test]
+fn a_run_that_has_just_ended_stays_however_many_others_are_open() {
+    let mut desk = Desk::new();
+    let refused = desk.arrive(links(&[1]), 0, &[]);
+    desk.end(refused, 1, Ending::Failed("later".to_owned()), &[], None);
+    let run = desk.reports()[0].run.id.clone();
+    for number in 0..600_u64 {
+        desk.book.take(Event::RunDeclared(RunDeclared {
+            id: format!("run-{number}"),
+            trace_id: crate::ids::trace_id(),
+            root_span_id: crate::ids::span_id(),
+            agent: "a".into(),
+            name: None,
+            started: START.plus(SECOND),
+        }));
+    }
+    desk.arrive(links(&[1]), 2, &[]);
+    assert_eq!(desk.book.report(&run).unwrap().calls.len(), 2, "the same request is the same run");
+}
