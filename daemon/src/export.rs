@@ -20,7 +20,7 @@ mod tests;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 
 use crate::ledger::{Handle, Record};
 use destination::{Destination, TRACES};
-use pump::{Dropped, Pump};
+use pump::{Dropped, Pump, State};
 use readings::Readings;
 
 pub use push::Push;
@@ -70,9 +70,16 @@ pub enum Error {
     Build(#[from] ExporterBuildError),
 }
 
-/// `/metrics`: what the ledger has counted, and what is read of the host and the engine at that moment.
-pub fn routes(ledger: Handle, backend: Option<Arc<dyn Backend>>) -> Router {
-    scrape::routes(Readings { ledger, backend })
+/// `/metrics`: what the ledger has counted, and what is read of the host, the engine and the exporters at that moment.
+pub fn routes(
+    ledger: Handle,
+    backend: Option<Arc<dyn Backend>>,
+    exporter: Option<&Exporter>,
+    push: Option<&Push>,
+) -> Router {
+    let spans = exporter.map(|exporter| exporter.state.clone());
+    let metrics = push.map(|push| push.failing.clone());
+    scrape::routes(Readings { spans, metrics, ..Readings::new(ledger, backend) })
 }
 
 /// The longest that a span waits for others to be sent with.
@@ -88,7 +95,7 @@ pub struct Exporter {
     endpoint: String,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
-    unsent: Arc<AtomicU64>,
+    state: Arc<State>,
     dropped: Dropped,
 }
 
@@ -129,10 +136,10 @@ impl Exporter {
     ) -> Self {
         let (sender, records) = mpsc::channel(RECORDS);
         let (stop, stopped) = oneshot::channel();
-        let unsent = Arc::<AtomicU64>::default();
-        let pump = Pump::new(exporter, endpoint.clone(), unsent.clone(), dropped.clone(), patience);
+        let state = Arc::<State>::default();
+        let pump = Pump::new(exporter, endpoint.clone(), state.clone(), dropped.clone(), patience);
         let task = tokio::spawn(pump.run(records, stopped));
-        Self { sender, endpoint, stop, task, unsent, dropped }
+        Self { sender, endpoint, stop, task, state, dropped }
     }
 
     /// Where spans go.
@@ -149,7 +156,7 @@ impl Exporter {
             // Aborted tasks end at their next await; only then does the count stand still.
             let _aborted = self.task.await;
         }
-        let left = self.unsent.swap(0, Ordering::Relaxed);
+        let left = self.state.unsent.swap(0, Ordering::Relaxed);
         if left > 0 {
             tracing::warn!(endpoint = self.endpoint, spans = left, "spans were not sent in time");
             (self.dropped)(left);

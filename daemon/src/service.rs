@@ -71,11 +71,17 @@ impl Service {
             None
         });
         let metrics = push.as_ref().map(|push| push.sink.clone());
+        let runs = runs.with_budget(settings.upstreams.latency_budget);
         let runs = runs.start(Outlets { store, export, metrics });
         let router = Router::new()
             .merge(model_routes(settings, backend.clone(), &ledger)?)
             .merge(intake::routes(ledger.clone()))
-            .merge(export::routes(ledger.clone(), backend.clone()))
+            .merge(export::routes(
+                ledger.clone(),
+                backend.clone(),
+                exporter.as_ref(),
+                push.as_ref(),
+            ))
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, router, stop.clone()));

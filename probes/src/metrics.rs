@@ -1,21 +1,23 @@
 //! Metrics: samples, and the registry that adds them up, with a bound on how many label sets a metric may have. What is sampled is
 //! `observe`'s business, how it leaves the process the exporters'.
 
+mod budget;
 mod observe;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use budget::LatencyBudget;
 pub use observe::{Told, call_samples, run_samples};
 
 use crate::names::metrics::{self as list, Metric, MetricKind};
 use crate::span::{SpanId, Text, TraceId};
 use crate::time::Stamp;
 
-/// Label sets of one metric; further ones are counted together under the labels [`OTHER`].
-pub const LABEL_SETS: usize = 100;
+/// Label sets of one metric; in further ones the labels that anybody can fill ([`list::OPEN_LABELS`]) become [`OTHER`].
+pub const LABEL_SETS: usize = 300;
 
-/// The value of every label of samples beyond [`LABEL_SETS`].
+/// The value of open labels of samples beyond [`LABEL_SETS`]; the others keep theirs, so that an account still adds up.
 pub const OTHER: &str = "other";
 
 /// The longest label in bytes; the rest is cut off.
@@ -173,7 +175,11 @@ impl Registry {
         sample.labels.resize(sample.metric.labels.len(), Text::default());
         let known = self.series.entry(sample.metric.name).or_default();
         if known.len() >= LABEL_SETS && !known.contains_key(&sample.labels) {
-            sample.labels = vec![OTHER.into(); sample.metric.labels.len()];
+            for (name, label) in sample.metric.labels.iter().zip(&mut sample.labels) {
+                if list::OPEN_LABELS.contains(name) {
+                    *label = OTHER.into();
+                }
+            }
             let overflowed = self.series.entry(list::OVERFLOWED.name).or_default();
             // There are fewer metrics than label sets, so that this one never overflows.
             let count = overflowed.entry(vec![sample.metric.name.into()]);
@@ -206,12 +212,12 @@ mod tests {
     fn counters_add_gauges_follow_and_nonsense_is_left_out() {
         let mut registry = Registry::new();
         for value in [1.0, 2.5, -4.0, f64::NAN, f64::INFINITY] {
-            registry.take(sample(&list::RUN_TIME, &["tool"], value));
+            registry.take(sample(&list::DROPPED, &["store"], value));
             registry.take(sample(&list::ACTIVE_CALLS, &[], value));
         }
-        assert_eq!(number(&registry, &list::RUN_TIME, &["tool"]), Some(3.5));
+        assert_eq!(number(&registry, &list::DROPPED, &["store"]), Some(3.5));
         assert_eq!(number(&registry, &list::ACTIVE_CALLS, &[]), Some(-4.0));
-        assert_eq!(number(&registry, &list::RUN_TIME, &["http"]), None);
+        assert_eq!(number(&registry, &list::DROPPED, &["export"]), None);
     }
 
     #[test]
@@ -236,20 +242,27 @@ mod tests {
     fn label_sets_are_bounded_and_what_overflows_is_counted() {
         let mut registry = Registry::new();
         for tool in 0..LABEL_SETS + 7 {
-            let labels: Labels = vec![format!("tool-{tool}").into(), "reported".into()];
+            let labels = [format!("tool-{tool}").into(), "reported".into(), "a".into(), "".into()];
+            let labels = Labels::from(labels);
             let counted =
                 registry.take(Sample::new(&list::TOOL_DURATION, labels.clone(), 1.0)).unwrap();
             assert_eq!(counted.labels == labels, tool < LABEL_SETS);
         }
         assert_eq!(registry.series(&list::TOOL_DURATION).count(), LABEL_SETS + 1);
-        assert_eq!(number(&registry, &list::TOOL_DURATION, &[OTHER, OTHER]), Some(7.0));
+        assert_eq!(
+            number(&registry, &list::TOOL_DURATION, &[OTHER, "reported", OTHER, ""]),
+            Some(7.0)
+        );
         assert_eq!(
             number(&registry, &list::OVERFLOWED, &["gen_ai.execute_tool.duration"]),
             Some(7.0)
         );
         // Those that are known go on.
-        registry.take(sample(&list::TOOL_DURATION, &["tool-0", "reported"], 1.0));
-        assert_eq!(number(&registry, &list::TOOL_DURATION, &["tool-0", "reported"]), Some(2.0));
+        registry.take(sample(&list::TOOL_DURATION, &["tool-0", "reported", "a", ""], 1.0));
+        assert_eq!(
+            number(&registry, &list::TOOL_DURATION, &["tool-0", "reported", "a", ""]),
+            Some(2.0)
+        );
         assert!(list::ALL.len() < LABEL_SETS);
     }
 
@@ -259,7 +272,7 @@ mod tests {
         let long = "ä".repeat(LONGEST_LABEL);
         let counted =
             registry.take(Sample::new(&list::TOOL_DURATION, vec![long.into()], 1.0)).unwrap();
-        assert_eq!(counted.labels.len(), 2);
+        assert_eq!(counted.labels.len(), list::TOOL_DURATION.labels.len());
         assert!(counted.labels[0].len() <= LONGEST_LABEL && counted.labels[0].starts_with('ä'));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::InstrumentationScope;
@@ -25,12 +25,20 @@ pub(super) const BATCH: usize = 512;
 /// Spans that may wait while a batch is on its way: a few of our calls with every round, some 8 MB.
 pub(super) const WAITING: usize = 16_384;
 
-/// The task's state.
+/// How exporting goes, for whoever asks.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Spans that were taken and are neither sent nor dropped.
+    pub(super) unsent: AtomicU64,
+    /// Whether the latest batch failed.
+    pub(super) failing: AtomicBool,
+}
+
+/// The task's own state.
 pub(super) struct Pump<E> {
     exporter: Arc<E>,
     endpoint: String,
-    /// Spans that were taken and are neither sent nor dropped.
-    unsent: Arc<AtomicU64>,
+    state: Arc<State>,
     dropped: Dropped,
     patience: Duration,
     scope: InstrumentationScope,
@@ -39,28 +47,26 @@ pub(super) struct Pump<E> {
     due: Option<Instant>,
     /// How many spans are on their way, and their outcome.
     on_its_way: Option<(u64, JoinHandle<OTelSdkResult>)>,
-    failing: bool,
 }
 
 impl<E: SpanExporter + 'static> Pump<E> {
     pub(super) fn new(
         exporter: E,
         endpoint: String,
-        unsent: Arc<AtomicU64>,
+        state: Arc<State>,
         dropped: Dropped,
         patience: Duration,
     ) -> Self {
         Self {
             exporter: Arc::new(exporter),
             endpoint,
-            unsent,
+            state,
             dropped,
             patience,
             scope: data::scope(),
             waiting: VecDeque::new(),
             due: None,
             on_its_way: None,
-            failing: false,
         }
     }
 
@@ -96,7 +102,7 @@ impl<E: SpanExporter + 'static> Pump<E> {
         let room = WAITING.saturating_sub(self.waiting.len());
         let (taken, refused) = spans.split_at(spans.len().min(room));
         self.waiting.extend(taken.iter().map(|span| data::span_data(span, &self.scope)));
-        self.unsent.fetch_add(taken.len() as u64, Ordering::Relaxed);
+        self.state.unsent.fetch_add(taken.len() as u64, Ordering::Relaxed);
         if !refused.is_empty() {
             (self.dropped)(refused.len() as u64);
         }
@@ -122,16 +128,16 @@ impl<E: SpanExporter + 'static> Pump<E> {
 
     fn settle(&mut self, (count, outcome): (u64, Result<(), String>)) {
         self.on_its_way = None;
-        self.unsent.fetch_sub(count, Ordering::Relaxed);
+        self.state.unsent.fetch_sub(count, Ordering::Relaxed);
+        let failed_before = self.state.failing.swap(outcome.is_err(), Ordering::Relaxed);
         match outcome {
-            Ok(()) if self.failing => {
-                self.failing = false;
+            Ok(()) if failed_before => {
                 tracing::info!(endpoint = self.endpoint, "spans are exported again");
             }
             Ok(()) => {}
             Err(error) => {
                 (self.dropped)(count);
-                if !std::mem::replace(&mut self.failing, true) {
+                if !failed_before {
                     tracing::warn!(
                         endpoint = self.endpoint,
                         error,

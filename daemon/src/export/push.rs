@@ -39,6 +39,8 @@ pub struct Push {
     pub sink: Arc<dyn Sink>,
     provider: SdkMeterProvider,
     endpoint: String,
+    /// Whether the latest push failed.
+    pub(super) failing: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -58,12 +60,13 @@ impl Push {
         let told_ms = env(INTERVAL.0).and_then(|ms| ms.trim().parse().ok());
         let interval = told_ms.map_or(INTERVAL.1, Duration::from_millis);
         let stop = CancellationToken::new();
+        let failing = Arc::<AtomicBool>::default();
         let exporter = OnRuntime {
             exporter: connected(&destination)?,
             stop: stop.clone(),
             runtime: Runtime::current(),
             endpoint: destination.endpoint.clone(),
-            failing: AtomicBool::new(false),
+            failing: failing.clone(),
         };
         let reader = PeriodicReader::builder(exporter).with_interval(interval).build();
         let provider = SdkMeterProvider::builder()
@@ -71,9 +74,9 @@ impl Push {
             .with_resource(destination.resource)
             .build();
         let meter = provider.meter_with_scope(data::scope());
-        observe(&meter, &Readings { ledger, backend });
+        observe(&meter, &Readings::new(ledger, backend));
         let sink = Arc::new(Instruments::new(&meter));
-        Ok(Some(Self { sink, provider, endpoint: destination.endpoint, stop }))
+        Ok(Some(Self { sink, provider, endpoint: destination.endpoint, failing, stop }))
     }
 
     /// Sends what has been counted by now, for at most `deadline`, and ends.
@@ -114,7 +117,7 @@ struct OnRuntime {
     runtime: Runtime,
     stop: CancellationToken,
     endpoint: String,
-    failing: AtomicBool,
+    failing: Arc<AtomicBool>,
 }
 
 impl PushMetricExporter for OnRuntime {
@@ -154,10 +157,10 @@ impl PushMetricExporter for OnRuntime {
 
 /// Has the values that are read on demand read when metrics are sent.
 fn observe(meter: &Meter, readings: &Readings) {
-    for metric in Readings::METRICS {
+    for (metric, read) in Readings::METRICS {
         let readings = readings.clone();
         let told = move |observer: &dyn AsyncInstrument<f64>| {
-            for (labels, value) in readings.read(metric) {
+            for (labels, value) in read(&readings) {
                 observer.observe(value, &attributes(metric, &labels));
             }
         };
@@ -191,7 +194,7 @@ impl fmt::Debug for Instruments {
 impl Instruments {
     fn new(meter: &Meter) -> Self {
         let read =
-            |metric: &&&Metric| Readings::METRICS.iter().any(|read| read.name == metric.name);
+            |metric: &&&Metric| Readings::METRICS.iter().any(|(read, _)| read.name == metric.name);
         let sampled = ALL.iter().filter(|metric| !read(metric));
         Self(sampled.map(|metric| (metric.name, instrument(meter, metric))).collect())
     }

@@ -21,10 +21,10 @@ async fn metrics(State(readings): State<Readings>, headers: HeaderMap) -> Respon
         let why = "the daemon is stopping: its metrics are closed\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
-    for metric in Readings::METRICS {
-        for (labels, value) in readings.read(metric) {
-            registry.set(metric, labels, value);
-        }
+    // Some readings are commands that take a while.
+    let read = tokio::task::spawn_blocking(move || readings.all()).await.unwrap_or_default();
+    for (metric, labels, value) in read {
+        registry.set(metric, labels, value);
     }
     let content_type = HeaderValue::from_static(format.content_type());
     ([(header::CONTENT_TYPE, content_type)], write(&registry, format)).into_response()

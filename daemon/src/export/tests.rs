@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use dwell_probes::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use dwell_probes::time::Stamp;

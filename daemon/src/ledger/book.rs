@@ -231,8 +231,8 @@ impl Book {
         }
         let exchange = Exchange { run_id: id.clone(), ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
-        let samples = metrics::call_samples(&call, &departure.timeline, &exchange);
-        self.meter.take(samples, &self.outbox);
+        let agent = entry.run.agent.as_deref();
+        self.meter.take_call(&call, agent, &departure.timeline, &exchange, &self.outbox);
         let call = Arc::new(call);
         *slot = call.clone();
         let before = entry.spans.len();
@@ -293,6 +293,11 @@ impl Book {
         for entry in self.entries.values_mut().filter(|entry| entry.is_settled(now)) {
             self.meter.take(entry.samples(), &self.outbox);
         }
+    }
+
+    /// Holds calls against this budget from here on.
+    pub(super) fn set_budget(&mut self, budget: metrics::LatencyBudget) {
+        self.meter.set_budget(budget, &self.outbox);
     }
 
     /// What has been counted by now.

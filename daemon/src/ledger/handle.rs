@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dwell_probes::metrics::Registry;
+use dwell_probes::metrics::{LatencyBudget, Registry};
 use dwell_probes::report::RunReport;
 use dwell_probes::time::Stamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -144,6 +144,7 @@ pub struct Ledger {
     inbox: mpsc::Receiver<Message>,
     publish: watch::Sender<Arc<Snapshot>>,
     dropped: Arc<Dropped>,
+    budget: LatencyBudget,
 }
 
 impl Ledger {
@@ -158,13 +159,20 @@ impl Ledger {
             dropped: dropped.clone(),
             unheard: room_for_spans(),
         };
-        (handle, Self { messages, inbox, publish, dropped })
+        (handle, Self { messages, inbox, publish, dropped, budget: LatencyBudget::default() })
+    }
+
+    /// The same, holding calls against this budget.
+    pub fn with_budget(self, budget: LatencyBudget) -> Self {
+        Self { budget, ..self }
     }
 
     /// Starts the task that owns the runs.
     pub fn start(self, outlets: Outlets) -> Running {
         let messages = self.messages.clone();
-        Running { messages, task: tokio::spawn(self.work(Book::new(outlets))) }
+        let mut book = Book::new(outlets);
+        book.set_budget(self.budget);
+        Running { messages, task: tokio::spawn(self.work(book)) }
     }
 
     async fn work(mut self, mut book: Book) {

@@ -1,12 +1,16 @@
 //! When a fact is closed and therefore counted: a call when it has ended, a run when it is over and its agent's spans have had time
 //! to arrive. What is sampled of a fact is decided in `dwell_probes::metrics`.
 
+use dwell_probes::account::Account;
+use dwell_probes::call::Call;
 use dwell_probes::infer::inferred_spans;
-use dwell_probes::metrics::{Registry, Sample, Told, run_samples};
+use dwell_probes::metrics::{LatencyBudget, Registry, Sample, Told, call_samples, run_samples};
 use dwell_probes::report::account_run;
 use dwell_probes::run::RunState;
 use dwell_probes::span::Span;
 use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
+use dwell_probes::trace::Exchange;
 
 use super::entry::{Ends, Entry};
 use super::outlets::Outbox;
@@ -18,9 +22,29 @@ pub(super) const SETTLE_NS: u64 = 10_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     registry: Registry,
+    budget: LatencyBudget,
 }
 
 impl Meter {
+    /// Holds calls against this budget from here on.
+    pub(super) fn set_budget(&mut self, budget: LatencyBudget, outbox: &Outbox) {
+        self.take(budget.own_samples(), outbox);
+        self.budget = budget;
+    }
+
+    /// Counts a call that has ended.
+    pub(super) fn take_call(
+        &mut self,
+        call: &Call,
+        agent: Option<&str>,
+        timeline: &Timeline,
+        exchange: &Exchange,
+        outbox: &Outbox,
+    ) {
+        self.take(call_samples(call, agent, timeline, exchange), outbox);
+        self.take(self.budget.call_samples(call, exchange.status), outbox);
+    }
+
     /// Adds samples up, and passes them on as they were counted.
     pub(super) fn take(&mut self, samples: Vec<Sample>, outbox: &Outbox) {
         for sample in samples {
@@ -57,10 +81,10 @@ impl Entry {
         let account = account_run(&self.run, &calls, &self.spans);
         let mut spans: Vec<Span> = self.spans.iter().map(|span| Span::clone(span)).collect();
         spans.extend(inferred_spans(&self.run, &calls, &self.spans));
-        let parts = (&account.blocking, &account.inferred);
-        let samples = run_samples(&self.run, parts, account.wall_ns, &spans, self.told.as_ref());
+        let samples = run_samples(&self.run, &calls, &account, &spans, self.told.as_ref());
         let until = self.run.ended.unwrap_or(self.last);
-        self.told = Some(Told { account: account.blocking, inferred: account.inferred, until });
+        let Account { blocking, inferred, busy, .. } = account;
+        self.told = Some(Told { account: blocking, inferred, busy, until });
         samples
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dwell_probes::metrics::LatencyBudget;
 use http::uri::{Scheme, Uri};
 use serde::Deserialize;
 
@@ -148,7 +149,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// The upstreams, and which model is whose.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Upstreams {
     /// In the order in which they were named.
     pub list: Vec<Upstream>,
@@ -158,6 +159,8 @@ pub struct Upstreams {
     pub default: Option<usize>,
     /// Whether answers carry what the call took so far as a `Server-Timing` header.
     pub server_timing: bool,
+    /// What calls may take.
+    pub latency_budget: LatencyBudget,
 }
 
 /// The file as it is written.
@@ -172,6 +175,41 @@ struct File {
     routes: BTreeMap<String, String>,
     #[serde(default)]
     budgets: FileBudgets,
+    #[serde(default)]
+    latency_budget: FileLatencyBudget,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLatencyBudget {
+    first_token: Option<String>,
+    request: Option<String>,
+    objective: Option<f64>,
+    overhead: Option<f64>,
+}
+
+impl FileLatencyBudget {
+    fn read(&self) -> Result<LatencyBudget> {
+        let ns = |text: &Option<String>| -> Result<Option<u64>> {
+            let time = text.as_deref().map(duration).transpose()?;
+            Ok(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+        };
+        let share = |told: Option<f64>, usual: f64, name: &'static str| {
+            let share = told.unwrap_or(usual);
+            ensure!(
+                share > 0.0 && share < 1.0,
+                "latency_budget.{name} is {share}; it is a share between 0 and 1, such as {usual}"
+            );
+            Ok(share)
+        };
+        let usual = LatencyBudget::default();
+        Ok(LatencyBudget {
+            first_token_ns: ns(&self.first_token).context("latency_budget.first_token")?,
+            request_ns: ns(&self.request).context("latency_budget.request")?,
+            objective: share(self.objective, usual.objective, "objective")?,
+            overhead: share(self.overhead, usual.overhead, "overhead")?,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,8 +271,11 @@ impl Upstreams {
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let file: File = toml::from_str(text)?;
         let budgets = file.budgets.over(Budgets::default())?;
-        let mut read =
-            Self { server_timing: file.server_timing.unwrap_or(true), ..Self::default() };
+        let mut read = Self {
+            server_timing: file.server_timing.unwrap_or(true),
+            latency_budget: file.latency_budget.read()?,
+            ..Self::default()
+        };
         for (name, told) in &file.upstreams {
             let mut upstream = Upstream::new(name, &told.url)?;
             upstream.budgets = told.budgets.over(budgets).with_context(|| name.clone())?;
@@ -404,6 +445,9 @@ mod tests {
             "gpt-oss" = "local"
             [budgets]
             connect = "250ms"
+            [latency_budget]
+            first_token = "2s"
+            objective = 0.95
         "#;
         let env = |name: &str| (name == "CLOUD_KEY").then(|| " k1 ".to_owned());
         let read = Upstreams::parse(text, &env).unwrap();
@@ -416,6 +460,9 @@ mod tests {
         assert_eq!(cloud.budgets.connect, Duration::from_millis(250));
         assert_eq!(cloud.budgets.first_byte, Duration::from_secs(120));
         assert!(!read.server_timing);
+        let budget = read.latency_budget;
+        assert_eq!((budget.first_token_ns, budget.request_ns), (Some(2_000_000_000), None));
+        assert!((budget.objective - 0.95).abs() < 1e-9 && budget.overhead > 0.0);
         assert!(!format!("{read:?}").contains("k1"));
     }
 
@@ -428,6 +475,7 @@ mod tests {
         assert!(why(&format!("{upstream}key_env = \"NO\"")).contains("variable NO"));
         assert!(why(&format!("{upstream}[budgets]\nidle = \"5\"")).contains("unit of time"));
         assert!(why("[upstreams.a]\nurls = \"x\"").contains("urls"));
+        assert!(why("[latency_budget]\nobjective = 99").contains("share between 0 and 1"));
         let why = |text: &str| format!("{:#}", flags(&[text]).unwrap_err());
         assert!(why("http://x").contains("NAME=URL"));
         assert!(why("a=ftp://x").contains("neither"));

@@ -124,7 +124,7 @@ async fn openmetrics_tells_what_a_run_did() {
         ("dwell_cache_recomputed_tokens", &[("cause", "tool_order")], 5.0),
         ("dwell_cache_recomputed_time_seconds", &[("cause", "tool_order")], 0.002),
         ("dwell_tokens", &[("gen_ai_token_type", "input")], 12.0),
-        ("dwell_runs", &[("state", "finished")], 1.0),
+        ("dwell_runs", &[("state", "finished"), ("upstream", "engine"), model], 1.0),
         ("dwell_run_time_seconds", &[("category", "tool")], 0.3),
     ] {
         assert!((value(family, "_total", labels) - expected).abs() < 1e-9, "{family} {labels:?}");

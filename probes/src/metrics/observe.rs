@@ -1,8 +1,10 @@
 //! From closed facts to samples: a call that has ended, a run that is over. Nothing here runs while a call does.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::{OTHER, Origin, Sample};
+use crate::account::Account;
 use crate::call::{Call, Ending};
 use crate::category::PerCategory;
 use crate::classify::{Class, classify, tool_name};
@@ -17,15 +19,22 @@ use crate::trace::{ENGINE, Exchange, failure};
 /// How far up a tool's span is looked for another one around it; also the end of a cycle of parents.
 const DEPTH: usize = 64;
 
-/// The samples of a call that has ended.
-pub fn call_samples(call: &Call, timeline: &Timeline, exchange: &Exchange) -> Vec<Sample> {
+/// The samples of a call that has ended. `agent` is that of its run, where it is known by then.
+pub fn call_samples(
+    call: &Call,
+    agent: Option<&str>,
+    timeline: &Timeline,
+    exchange: &Exchange,
+) -> Vec<Sample> {
     let Some(end) = call.end else { return Vec::new() };
     let origin = Origin { trace_id: call.trace_id, span_id: call.span_id, at: end };
-    // A name that no model has must not take a real one's place among the labels.
-    let model: Text = if exchange.status == 404 { OTHER.into() } else { call.model.clone().into() };
+    let model = known_model(call, exchange.status);
+    let upstream: Text = call.upstream.clone().into();
+    let agent: Text = agent.unwrap_or_default().to_owned().into();
     let engine = call.upstream == ENGINE;
-    let provider: Text = if engine { names::PROVIDER.into() } else { call.upstream.clone().into() };
-    let who = [exchange.operation.name().into(), provider, model.clone()];
+    let provider: Text = if engine { names::PROVIDER.into() } else { upstream.clone() };
+    let operation = exchange.operation.name().into();
+    let who = [operation, provider, model.clone(), upstream.clone(), agent.clone()];
     let error = failure(call, exchange.status).map_or(Text::default(), |(_, kind)| kind.into());
     let seen = |metric, labels: Vec<Text>, value| Sample {
         origin: Some(origin),
@@ -51,18 +60,22 @@ pub fn call_samples(call: &Call, timeline: &Timeline, exchange: &Exchange) -> Ve
         ("reasoning", call.reasoning_tokens),
     ];
     for (kind, count) in tokens.into_iter().filter(|(_, count)| *count > 0) {
-        let labels = vec![kind.into(), model.clone()];
+        let labels = vec![kind.into(), model.clone(), upstream.clone(), agent.clone()];
         samples.push(Sample::new(&list::TOKENS, labels, count as f64));
+    }
+    if let Some(relay) = &exchange.relay {
+        let connection = if relay.reused { "reused" } else { "new" };
+        let labels = vec![connection.into(), upstream.clone()];
+        samples.push(Sample::new(&list::UPSTREAM_REQUESTS, labels, 1.0));
     }
     let mut phases: BTreeMap<_, u64> = BTreeMap::new();
     for entry in timeline.entries() {
         *phases.entry(entry.phase).or_default() += entry.end.since(entry.start);
     }
-    samples.extend(
-        phases
-            .into_iter()
-            .map(|(phase, ns)| seen(&list::PHASE_DURATION, vec![phase.name().into()], seconds(ns))),
-    );
+    samples.extend(phases.into_iter().map(|(phase, ns)| {
+        let labels = vec![phase.name().into(), model.clone(), upstream.clone()];
+        seen(&list::PHASE_DURATION, labels, seconds(ns))
+    }));
     cache_samples(call, &model, &mut samples);
     if let Some(drafting) = &call.speculation {
         speculation_samples(drafting, &model, &mut samples);
@@ -76,6 +89,11 @@ pub fn call_samples(call: &Call, timeline: &Timeline, exchange: &Exchange) -> Ve
         }));
     }
     samples
+}
+
+/// The model's name as a label: one that no model has must not take a real one's place among the labels.
+pub(super) fn known_model(call: &Call, status: u16) -> Text {
+    if status == 404 { OTHER.into() } else { call.model.clone().into() }
 }
 
 fn cache_samples(call: &Call, model: &Text, samples: &mut Vec<Sample>) {
@@ -133,57 +151,87 @@ fn speculation_samples(drafting: &Speculation, model: &Text, samples: &mut Vec<S
 
 /// The samples of a run that is over: its account, and its tools. `spans` are those that were reported and those that were
 /// inferred; `told` is what was sampled of the run before, when it went on after it seemed to be over.
-pub fn run_samples(
+pub fn run_samples<C: Borrow<Call>>(
     run: &Run,
-    account: (&PerCategory, &PerCategory),
-    wall_ns: u64,
+    calls: &[C],
+    account: &Account,
     spans: &[Span],
     told: Option<&Told>,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
-    let origin =
-        Origin { trace_id: run.trace_id, span_id: run.root_span_id, at: run.started.plus(wall_ns) };
+    let end = run.started.plus(account.wall_ns);
+    let origin = Origin { trace_id: run.trace_id, span_id: run.root_span_id, at: end };
+    let agent: Text = run.agent.clone().unwrap_or_default().into();
+    let (model, upstream) = principal(calls);
+    let who = [agent.clone(), model, upstream];
+    let with = |first: &'static str| {
+        std::iter::once(first.into()).chain(who.iter().cloned()).collect::<Vec<Text>>()
+    };
     if told.is_none() {
-        let agent = run.agent.clone().unwrap_or_default();
-        let duration = Sample::new(&list::AGENT_DURATION, vec![agent.into()], seconds(wall_ns));
+        let took = seconds(account.wall_ns);
+        let duration = Sample::new(&list::AGENT_DURATION, who.to_vec(), took);
         samples.push(Sample { origin: Some(origin), ..duration });
         let state = if run.state == RunState::Finished { "finished" } else { "unfinished" };
-        samples.push(Sample::new(&list::RUNS, vec![state.into()], 1.0));
+        samples.push(Sample::new(&list::RUNS, with(state), 1.0));
     }
-    let before = told.map(|told| (told.account, told.inferred)).unwrap_or_default();
-    let parts =
-        [(&list::RUN_TIME, account.0, before.0), (&list::RUN_TIME_INFERRED, account.1, before.1)];
+    let before = told.copied().unwrap_or_default();
+    let parts = [
+        (&list::RUN_TIME, &account.blocking, before.account),
+        (&list::RUN_TIME_INFERRED, &account.inferred, before.inferred),
+        (&list::RUN_TIME_BUSY, &account.busy, before.busy),
+    ];
     for (metric, now, before) in parts {
         for (category, ns) in now.iter() {
             let new = seconds(ns.saturating_sub(before[category]));
-            samples.push(Sample::new(metric, vec![category.name().into()], new));
+            samples.push(Sample::new(metric, with(category.name()), new));
         }
     }
     let by_id: HashMap<(TraceId, SpanId), &Span> =
         spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect();
     let later = |span: &&Span| told.is_none_or(|told| span.start >= told.until);
     for tool in spans.iter().filter(later).filter(|span| is_outermost_tool(span, &by_id)) {
-        let Some(end) = tool.end else { continue };
-        let origin = match tool.origin {
-            span::Origin::Inferred => "inferred",
-            span::Origin::Measured => "measured",
-            span::Origin::Reported => "reported",
-        };
-        let labels: Vec<Text> = vec![tool_name(tool).to_owned().into(), origin.into()];
-        let seen = Origin { trace_id: tool.trace_id, span_id: tool.span_id, at: end };
-        let sample = Sample::new(&list::TOOL_DURATION, labels, seconds(end.since(tool.start)));
-        samples.push(Sample { origin: Some(seen), ..sample });
+        samples.extend(tool_sample(tool, &agent));
     }
     samples
 }
 
+fn tool_sample(tool: &Span, agent: &Text) -> Option<Sample> {
+    let end = tool.end?;
+    let origin = match tool.origin {
+        span::Origin::Inferred => "inferred",
+        span::Origin::Measured => "measured",
+        span::Origin::Reported => "reported",
+    };
+    // What an agent calls the error may hold anything; that there was one is enough.
+    let error = if tool.error.is_some() { "failed" } else { "" };
+    let name: Text = tool_name(tool).to_owned().into();
+    let labels = vec![name, origin.into(), agent.clone(), error.into()];
+    let seen = Origin { trace_id: tool.trace_id, span_id: tool.span_id, at: end };
+    let sample = Sample::new(&list::TOOL_DURATION, labels, seconds(end.since(tool.start)));
+    Some(Sample { origin: Some(seen), ..sample })
+}
+
+/// The model and the upstream that took most of the calls' time; empty without calls.
+fn principal<C: Borrow<Call>>(calls: &[C]) -> (Text, Text) {
+    let mut took: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for call in calls.iter().map(Borrow::borrow) {
+        let ns = call.end.map_or(0, |end| end.since(call.start));
+        *took.entry((&call.model, &call.upstream)).or_default() += ns;
+    }
+    let most = took.into_iter().max_by_key(|(_, ns)| *ns);
+    let ((model, upstream), _) = most.unwrap_or_default();
+    (model.to_owned().into(), upstream.to_owned().into())
+}
+
 /// What of a run has been sampled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
     /// Its account.
     pub account: PerCategory,
     /// How much of that was inferred.
     pub inferred: PerCategory,
+    /// Its self times.
+    pub busy: PerCategory,
     /// Its end.
     pub until: Stamp,
 }
@@ -195,7 +243,7 @@ fn is_outermost_tool(span: &Span, by_id: &HashMap<(TraceId, SpanId), &Span>) -> 
     classify(span) == Class::Tool && !around.into_iter().any(|span| classify(span) == Class::Tool)
 }
 
-fn seconds(ns: u64) -> f64 {
+pub(super) fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 

@@ -50,6 +50,7 @@ impl Metric {
         match (self.unit, self.kind) {
             ("s", _) => Some("seconds"),
             ("By", _) => Some("bytes"),
+            ("J", _) => Some("joules"),
             ("1", Gauge) => Some("ratio"),
             _ => None,
         }
@@ -86,56 +87,86 @@ macro_rules! metrics {
 
 /// Where the tokens of a call went.
 const TOKEN_TYPE: &str = "gen_ai.token.type";
+/// Who answers: `engine`, or an upstream's name.
+const UPSTREAM: &str = "upstream";
+
+/// Labels whose values come from outside, so that nobody knows how many there will be.
+pub const OPEN_LABELS: &[&str] =
+    &[AGENT_NAME, REQUEST_MODEL, PROVIDER_NAME, TOOL_NAME, UPSTREAM, "agent", "model"];
 
 use MetricKind::{Counter, Gauge, Histogram};
 
-/// The conventions' buckets for whole calls and tools.
+/// The conventions' buckets for whole calls and tools, and longer ones: a test suite that a tool runs takes minutes.
 const CALL: MetricKind = Histogram(&[
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
+    327.68, 655.36,
 ]);
-/// The conventions' buckets for the first token.
+/// The conventions' buckets for the first token, and longer ones: long prompts on small machines.
 const FIRST_TOKEN: MetricKind = Histogram(&[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    20.0, 40.0, 80.0, 160.0,
 ]);
 /// The conventions' buckets for a token, and faster ones: small models write a thousand a second.
 const TOKEN: MetricKind = Histogram(&[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
     1.0, 2.5,
 ]);
-/// The conventions' buckets for an agent's run.
-const RUN: MetricKind =
-    Histogram(&[0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6]);
+/// The conventions' buckets for an agent's run, and longer ones, up to two hours.
+const RUN: MetricKind = Histogram(&[
+    0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2, 1638.4,
+    3276.8, 6553.6,
+]);
 /// From tokenising a word to reading a book.
-const PHASE: MetricKind =
-    Histogram(&[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]);
+const PHASE: MetricKind = Histogram(&[
+    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
+]);
+/// What a gateway takes for itself: microseconds, unless something is wrong.
+const OVERHEAD: MetricKind = Histogram(&[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 1.0,
+]);
 const RATIO: MetricKind =
     Histogram(&[0.5, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0]);
 const LENGTH: MetricKind = Histogram(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0]);
 
 metrics! {
-    REQUEST_DURATION: CALL, "gen_ai.server.request.duration" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, ERROR_TYPE]
+    REQUEST_DURATION: CALL, "gen_ai.server.request.duration" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, UPSTREAM, AGENT_NAME, ERROR_TYPE]
         "Time from a request's arrival to the last byte of its answer.";
-    TIME_TO_FIRST_TOKEN: FIRST_TOKEN, "gen_ai.server.time_to_first_token" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL]
+    TIME_TO_FIRST_TOKEN: FIRST_TOKEN, "gen_ai.server.time_to_first_token" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, UPSTREAM, AGENT_NAME]
         "Time from a request's arrival to the first token's text, of answered requests.";
-    TIME_PER_OUTPUT_TOKEN: TOKEN, "gen_ai.server.time_per_output_token" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL]
+    TIME_PER_OUTPUT_TOKEN: TOKEN, "gen_ai.server.time_per_output_token" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, UPSTREAM, AGENT_NAME]
         "Time between two tokens on average over a call, of answered requests.";
-    CLIENT_DURATION: CALL, "gen_ai.client.operation.duration" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, ERROR_TYPE]
+    CLIENT_DURATION: CALL, "gen_ai.client.operation.duration" ["s"] [OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL, UPSTREAM, AGENT_NAME, ERROR_TYPE]
         "Time of a request that dwell made to another model server on behalf of an agent.";
-    TOOL_DURATION: CALL, "gen_ai.execute_tool.duration" ["s"] [TOOL_NAME, ORIGIN]
+    TOOL_DURATION: CALL, "gen_ai.execute_tool.duration" ["s"] [TOOL_NAME, ORIGIN, AGENT_NAME, ERROR_TYPE]
         "Time of a tool at work, as the agent reported it or as concluded from the calls around it.";
-    AGENT_DURATION: RUN, "gen_ai.invoke_agent.duration" ["s"] [AGENT_NAME]
-        "Wall time of a run.";
+    AGENT_DURATION: RUN, "gen_ai.invoke_agent.duration" ["s"] [AGENT_NAME, REQUEST_MODEL, UPSTREAM]
+        "Wall time of a run; the model and the upstream are those that took most of its calls' time.";
 
-    RUNS: Counter, "dwell.runs" ["{run}"] ["state"]
+    RUNS: Counter, "dwell.runs" ["{run}"] ["state", AGENT_NAME, REQUEST_MODEL, UPSTREAM]
         "Runs that are over: finished, or unfinished where their end was never heard.";
-    RUN_TIME: Counter, "dwell.run.time" ["s"] ["category"]
+    RUN_TIME: Counter, "dwell.run.time" ["s"] ["category", AGENT_NAME, REQUEST_MODEL, UPSTREAM]
         "The account: wall time of runs that are over, split over the categories.";
-    RUN_TIME_INFERRED: Counter, "dwell.run.time_inferred" ["s"] ["category"]
+    RUN_TIME_INFERRED: Counter, "dwell.run.time_inferred" ["s"] ["category", AGENT_NAME, REQUEST_MODEL, UPSTREAM]
         "How much of the account was inferred, not measured.";
-    PHASE_DURATION: PHASE, "dwell.phase.duration" ["s"] ["phase"]
+    RUN_TIME_BUSY: Counter, "dwell.run.time_busy" ["s"] ["category", AGENT_NAME, REQUEST_MODEL, UPSTREAM]
+        "Self times of runs that are over, parallel work counted in full: over the account it is the parallelism.";
+    PHASE_DURATION: PHASE, "dwell.phase.duration" ["s"] ["phase", REQUEST_MODEL, UPSTREAM]
         "Time that one call spent in a phase, all its rounds together.";
-    TOKENS: Counter, "dwell.tokens" ["{token}"] [TOKEN_TYPE, REQUEST_MODEL]
+    TOKENS: Counter, "dwell.tokens" ["{token}"] [TOKEN_TYPE, REQUEST_MODEL, UPSTREAM, AGENT_NAME]
         "Tokens of calls: input, output, and how many of the output were reasoning.";
+    UPSTREAM_REQUESTS: Counter, "dwell.upstream.requests" ["{request}"] ["connection", UPSTREAM]
+        "Requests to upstreams, by whether their connection was new or reused.";
+    GATEWAY_OVERHEAD: OVERHEAD, "dwell.gateway.overhead" ["s"] ["part", UPSTREAM]
+        "The gateway's own time for a relayed call: its work, and the residual that nothing explains.";
+    BUDGET_CALLS: Counter, "dwell.budget.calls" ["{call}"] ["measure", "outcome", REQUEST_MODEL, UPSTREAM]
+        "Calls held against the latency budget of dwell.toml: within it or over it; failed ones are over it.";
+    BUDGET_LIMIT: Gauge, "dwell.budget.limit" ["s"] ["measure"]
+        "The latency budget of dwell.toml.";
+    BUDGET_OBJECTIVE: Gauge, "dwell.budget.objective" ["1"] []
+        "The share of calls that is to stay within the latency budget.";
+    BUDGET_OVERHEAD: Gauge, "dwell.budget.overhead" ["1"] []
+        "The share of runs' time that http and framework together may take.";
 
     DRAFTS: Counter, "dwell.speculation.drafts" ["{round}"] ["source", REQUEST_MODEL]
         "Rounds: draft/verify cycles, by who proposed the tokens.";
@@ -179,12 +210,36 @@ metrics! {
         "Items that a full queue or a failing endpoint cost, by what they were.";
     OVERFLOWED: Counter, "dwell.metrics.overflowed" ["{sample}"] ["metric"]
         "Samples counted under the labels `other` because their metric has as many label sets as it may.";
+    EXPORT_FAILING: Gauge, "dwell.export.failing" [""] ["signal"]
+        "1 while the latest batch could not be exported over OTLP, 0 while it works; absent where nothing is exported.";
+    EXPORT_WAITING: Gauge, "dwell.export.waiting" ["{span}"] []
+        "Spans that wait to be exported.";
+    STARTED: Gauge, "dwell.started" ["s"] ["version"]
+        "When the daemon was started, in unix time.";
+    REGRESSION_ACTIVE: Gauge, "dwell.regression.active" [""] ["agent", "model", "upstream", "measure", "kind"]
+        "1 while a series is worse than its own past.";
+    REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "By how much it is worse.";
+    REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "Since when it is worse, in unix time.";
+    CPU_TIME: Counter, "dwell.host.cpu.time" ["s"] []
+        "CPU time that the daemon used, all its threads together.";
     RESIDENT_MEMORY: Gauge, "dwell.host.memory.resident" ["By"] []
         "Memory that the daemon holds.";
     PEAK_MEMORY: Gauge, "dwell.host.memory.peak" ["By"] []
         "The most memory that the daemon ever held.";
     ENGINE_PEAK_MEMORY: Gauge, "dwell.host.memory.engine_peak" ["By"] []
         "The most memory that the engine ever held for arrays.";
+    TOTAL_MEMORY: Gauge, "dwell.host.memory.total" ["By"] []
+        "The machine's memory.";
+    AVAILABLE_MEMORY: Gauge, "dwell.host.memory.available" ["By"] []
+        "Memory of the machine that can be had without swapping.";
+    MEMORY_PRESSURE: Gauge, "dwell.host.memory.pressure" ["1"] []
+        "The share of the last 10 s in which some process of the machine waited for memory, where the kernel tells.";
+    GPU_BUSY: Gauge, "dwell.host.gpu.busy" ["1"] []
+        "The share of time in which the GPU works, where the system tells.";
+    ENERGY: Counter, "dwell.host.energy" ["J"] []
+        "Energy that the processor took, where the system tells.";
 }
 
 #[cfg(test)]

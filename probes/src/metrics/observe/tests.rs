@@ -1,10 +1,12 @@
 //! What is counted of calls and runs.
 
 use super::*;
+use crate::account::account_of;
 use crate::cache::{CacheUse, Change, Recomputed};
 use crate::category::Category;
 use crate::names::metrics::Metric;
 use crate::phase::Phase;
+use crate::relay::Relayed;
 use crate::sample::{call, run, span};
 use crate::speculation::DraftSource;
 use crate::timeline::Round;
@@ -12,6 +14,24 @@ use crate::trace::Operation;
 
 fn exchange(status: u16) -> Exchange {
     Exchange { status, operation: Operation::Chat, ..Exchange::default() }
+}
+
+const NO_CALLS: &[Call] = &[];
+
+/// An account in which nothing took that long.
+fn account(wall_ns: u64) -> Account {
+    let start = Stamp(0);
+    Account { wall_ns, blocking: PerCategory::default(), ..account_of(&[], (start, start), true) }
+}
+
+#[test]
+fn a_run_is_its_slowest_models() {
+    let named = |model: &str, number, ns| Call { model: model.to_owned(), ..call(number, 0, ns) };
+    let calls = [named("quick", 2, 10), named("slow", 3, 15), named("quick", 4, 10)];
+    let samples = run_samples(&run(Some(10)), &calls, &account(10), &[], None);
+    assert_eq!(one(&samples, &list::RUNS).0, "finished coder quick engine");
+    let none = run_samples(&run(Some(10)), NO_CALLS, &account(10), &[], None);
+    assert_eq!(one(&none, &list::RUNS).0, "finished coder");
 }
 
 /// The values of a metric with their labels, empty ones left out.
@@ -56,10 +76,9 @@ fn every_sample_has_a_label_for_each_name() {
     let mut timeline = Timeline::new();
     timeline.record(Phase::Queue, Stamp(0), Stamp(5));
     let run = run(Some(10));
-    let account = PerCategory::default();
     let tools = [span(3, 0, 1, 5).tool("f")];
-    let mut samples = call_samples(&call, &timeline, &exchange(200));
-    samples.extend(run_samples(&run, (&account, &account), 10, &tools, None));
+    let mut samples = call_samples(&call, None, &timeline, &exchange(200));
+    samples.extend(run_samples(&run, &[call], &account(10), &tools, None));
     for sample in samples {
         assert_eq!(sample.labels.len(), sample.metric.labels.len(), "{}", sample.metric.name);
     }
@@ -67,12 +86,22 @@ fn every_sample_has_a_label_for_each_name() {
 
 #[test]
 fn a_call_of_the_engine_is_a_servers() {
-    let samples = call_samples(&answered(), &Timeline::new(), &exchange(200));
-    assert_eq!(one(&samples, &list::REQUEST_DURATION), ("chat dwell m".to_owned(), 2.0));
-    assert_eq!(one(&samples, &list::TIME_TO_FIRST_TOKEN), ("chat dwell m".to_owned(), 0.5));
-    assert_eq!(one(&samples, &list::TIME_PER_OUTPUT_TOKEN), ("chat dwell m".to_owned(), 0.5));
+    let samples = call_samples(&answered(), Some("coder"), &Timeline::new(), &exchange(200));
+    assert_eq!(
+        one(&samples, &list::REQUEST_DURATION),
+        ("chat dwell m engine coder".to_owned(), 2.0)
+    );
+    assert_eq!(
+        one(&samples, &list::TIME_TO_FIRST_TOKEN),
+        ("chat dwell m engine coder".to_owned(), 0.5)
+    );
+    assert_eq!(
+        one(&samples, &list::TIME_PER_OUTPUT_TOKEN),
+        ("chat dwell m engine coder".to_owned(), 0.5)
+    );
     assert_eq!(values(&samples, &list::CLIENT_DURATION), []);
-    let tokens = [("input m".to_owned(), 10.0), ("output m".to_owned(), 4.0)];
+    let tokens =
+        [("input m engine coder".to_owned(), 10.0), ("output m engine coder".to_owned(), 4.0)];
     assert_eq!(values(&samples, &list::TOKENS), tokens);
     let origin = samples[0].origin.unwrap();
     assert_eq!((origin.trace_id, origin.at), (answered().trace_id, Stamp(2_000_000_000)));
@@ -81,20 +110,23 @@ fn a_call_of_the_engine_is_a_servers() {
 #[test]
 fn a_relayed_call_is_a_clients_too() {
     let call = Call { upstream: "vllm".to_owned(), ..answered() };
-    let samples = call_samples(&call, &Timeline::new(), &exchange(200));
-    assert_eq!(one(&samples, &list::CLIENT_DURATION), ("chat vllm m".to_owned(), 2.0));
-    assert_eq!(one(&samples, &list::REQUEST_DURATION), ("chat vllm m".to_owned(), 2.0));
+    let relay = Some(Relayed { reused: true, ..Relayed::default() });
+    let exchange = Exchange { relay, ..exchange(200) };
+    let samples = call_samples(&call, Some("coder"), &Timeline::new(), &exchange);
+    assert_eq!(one(&samples, &list::UPSTREAM_REQUESTS), ("reused vllm".to_owned(), 1.0));
+    assert_eq!(one(&samples, &list::CLIENT_DURATION), ("chat vllm m vllm coder".to_owned(), 2.0));
+    assert_eq!(one(&samples, &list::REQUEST_DURATION), ("chat vllm m vllm coder".to_owned(), 2.0));
 }
 
 #[test]
 fn a_call_that_failed_has_no_speed_and_no_made_up_model() {
     let failed = Call { ending: Ending::Failed("no such model".to_owned()), ..answered() };
-    let samples = call_samples(&failed, &Timeline::new(), &exchange(404));
-    assert_eq!(one(&samples, &list::REQUEST_DURATION).0, "chat dwell other 404");
+    let samples = call_samples(&failed, None, &Timeline::new(), &exchange(404));
+    assert_eq!(one(&samples, &list::REQUEST_DURATION).0, "chat dwell other engine 404");
     assert_eq!(values(&samples, &list::TIME_TO_FIRST_TOKEN), []);
     assert_eq!(values(&samples, &list::TIME_PER_OUTPUT_TOKEN), []);
     let open = Call { end: None, ending: Ending::Open, ..answered() };
-    assert_eq!(call_samples(&open, &Timeline::new(), &exchange(200)), []);
+    assert_eq!(call_samples(&open, None, &Timeline::new(), &exchange(200)), []);
 }
 
 #[test]
@@ -111,8 +143,8 @@ fn phases_are_summed_over_a_call_and_rounds_by_length() {
         });
     }
     let call = Call { speculation: Some(Speculation::default()), ..answered() };
-    let samples = call_samples(&call, &timeline, &exchange(200));
-    assert_eq!(one(&samples, &list::PHASE_DURATION), ("verify".to_owned(), 150e-9));
+    let samples = call_samples(&call, None, &timeline, &exchange(200));
+    assert_eq!(one(&samples, &list::PHASE_DURATION), ("verify m engine".to_owned(), 150e-9));
     let lengths = samples.iter().filter(|sample| sample.metric.name == list::DRAFT_LENGTH.name);
     let lengths: Vec<(f64, u64)> = lengths.map(|sample| (sample.value, sample.times)).collect();
     assert_eq!(lengths, [(2.0, 1), (5.0, 2)]);
@@ -124,7 +156,7 @@ fn drafting_that_lost_is_time_lost() {
         let drafting =
             Speculation { saved_ns: Some(saved_ns), switched_off, ..Speculation::default() };
         let call = Call { speculation: Some(drafting), ..answered() };
-        call_samples(&call, &Timeline::new(), &exchange(200))
+        call_samples(&call, None, &Timeline::new(), &exchange(200))
     };
     let (won, lost) = (told(2_000_000_000, false), told(-1_000_000_000, true));
     assert_eq!(one(&won, &list::TIME_SAVED), ("m".to_owned(), 2.0));
@@ -146,12 +178,16 @@ fn only_outermost_tools_count_and_say_who_told() {
         span(4, 3, 0, 1_000_000_000).tool("f"),
         Span { origin: span::Origin::Inferred, ..span(5, 1, 0, 1_000_000_000).tool("g") },
         span(6, 1, 0, None).tool("never ended"),
+        Span { error: Some("private".to_owned()), ..span(8, 1, 0, 1_000_000_000).tool("h") },
         // A tool that is said to lie in itself ends the search.
         span(7, 7, 0, 1_000_000_000).tool("odd"),
     ];
-    let account = PerCategory::default();
-    let samples = run_samples(&run, (&account, &account), 5_000_000_000, &spans, None);
-    let tools = [("f measured".to_owned(), 3.0), ("g inferred".to_owned(), 1.0)];
+    let samples = run_samples(&run, NO_CALLS, &account(5_000_000_000), &spans, None);
+    let tools = [
+        ("f measured coder".to_owned(), 3.0),
+        ("g inferred coder".to_owned(), 1.0),
+        ("h measured coder failed".to_owned(), 1.0),
+    ];
     assert_eq!(values(&samples, &list::TOOL_DURATION), tools);
     assert!((one(&samples, &list::AGENT_DURATION).1 - 5.0).abs() < 1e-9);
 }
@@ -163,15 +199,14 @@ fn of_a_run_that_went_on_only_what_is_new_counts() {
     before[Category::Tool] = 2_000_000_000;
     let mut now = before;
     now[Category::Tool] += 1_000_000_000;
-    let told =
-        Told { account: before, inferred: PerCategory::default(), until: Stamp(3_000_000_000) };
+    let told = Told { account: before, until: Stamp(3_000_000_000), ..Told::default() };
     let spans = [
         span(2, 0, 1_000_000_000, 2_000_000_000).tool("early"),
         span(3, 0, 4_000_000_000, 5_000_000_000).tool("late"),
     ];
-    let nothing = PerCategory::default();
-    let samples = run_samples(&run, (&now, &nothing), 5_000_000_000, &spans, Some(&told));
-    assert_eq!(one(&samples, &list::TOOL_DURATION), ("late measured".to_owned(), 1.0));
+    let now = Account { blocking: now, ..account(5_000_000_000) };
+    let samples = run_samples(&run, NO_CALLS, &now, &spans, Some(&told));
+    assert_eq!(one(&samples, &list::TOOL_DURATION), ("late measured coder".to_owned(), 1.0));
     let time: f64 = values(&samples, &list::RUN_TIME).iter().map(|(_, seconds)| seconds).sum();
     assert!((time - 1.0).abs() < 1e-9, "{time}");
     assert_eq!(
