@@ -38,6 +38,7 @@ pub struct Service {
     pub addr: SocketAddr,
     /// Its runs.
     pub ledger: ledger::Handle,
+    metrics: Router,
     server: JoinHandle<()>,
     stop: CancellationToken,
     runs: ledger::Running,
@@ -73,19 +74,27 @@ impl Service {
         let metrics = push.as_ref().map(|push| push.sink.clone());
         let runs = runs.with_budget(settings.upstreams.latency_budget);
         let runs = runs.start(Outlets { store, export, metrics });
+        let metrics =
+            export::routes(ledger.clone(), backend.clone(), exporter.as_ref(), push.as_ref());
         let router = Router::new()
             .merge(model_routes(settings, backend.clone(), &ledger)?)
             .merge(intake::routes(ledger.clone()))
-            .merge(export::routes(
-                ledger.clone(),
-                backend.clone(),
-                exporter.as_ref(),
-                push.as_ref(),
-            ))
+            .merge(metrics.clone())
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, router, stop.clone()));
-        Ok(Self { addr, ledger, server, stop, runs, exporter, push, writer })
+        Ok(Self { addr, ledger, metrics, server, stop, runs, exporter, push, writer })
+    }
+
+    /// Shows the metrics, and nothing else, on another address too: one that a Prometheus in a container reaches. Returns it; fails
+    /// when it is taken or not this machine's.
+    pub async fn show_metrics_on(&self, listen: SocketAddr) -> Result<SocketAddr> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen} for metrics"))?;
+        let addr = listener.local_addr()?;
+        tokio::spawn(serve(listener, self.metrics.clone(), self.stop.clone()));
+        Ok(addr)
     }
 
     /// Takes no more requests, lets those under way finish for a moment, closes the runs, and flushes store and exporter:

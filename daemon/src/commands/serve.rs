@@ -16,6 +16,9 @@ pub struct ServeArgs {
     /// Address to listen on
     #[arg(long, env = "DWELL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     pub listen: SocketAddr,
+    /// Another address on which only the metrics are shown, to whoever reaches it: 172.17.0.1:7070 for a Prometheus in Docker on Linux
+    #[arg(long, env = "DWELL_METRICS_LISTEN", value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -38,6 +41,10 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
         backend.iter().flat_map(|backend| backend.models()).map(|model| model.id.clone()).collect();
     let service = Service::start(&settings, backend).await?;
     let address = service.addr;
+    if let Some(listen) = args.metrics_listen {
+        let address = service.show_metrics_on(listen).await?;
+        tracing::info!(%address, "metrics, and nothing else, are here too");
+    }
     let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
     tracing::info!(%address, %models, store = %settings.data_dir.display(), "dwell serves; stop it with Ctrl-C");
     for upstream in &settings.upstreams.list {
