@@ -20,6 +20,8 @@ mod tests;
 
 use std::io::{self, IsTerminal, Write};
 
+pub use paint::colour as category_colour;
+
 /// What can be shown where the text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Screen {

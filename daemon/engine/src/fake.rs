@@ -83,6 +83,8 @@ pub struct Script {
     pub phases: Vec<(Phase, u64)>,
     /// Rounds, laid end to end behind the phases.
     pub rounds: Vec<ScriptedRound>,
+    /// Speed against plain decoding that the rounds are said to have promised and given.
+    pub speedup: Option<f64>,
 }
 
 impl Default for Script {
@@ -97,6 +99,7 @@ impl Default for Script {
             reasoning_tokens: 0,
             phases: Vec::new(),
             rounds: Vec::new(),
+            speedup: None,
         }
     }
 }
@@ -346,6 +349,14 @@ fn claim(script: &Script, timeline: &mut Timeline, begun: Stamp) -> Option<Specu
         }
         speculation.count(source, usize::from(drafted), usize::from(accepted));
         speculation.draft_length = speculation.draft_length.max(u32::from(drafted));
+    }
+    if let Some(speedup) = script.speedup {
+        (speculation.predicted_speedup, speculation.measured_speedup) =
+            (Some(speedup), Some(speedup));
+        let took: u64 = script.rounds.iter().map(|round| round.draft_ns + round.verify_ns).sum();
+        #[expect(clippy::cast_possible_truncation, reason = "scripted times are short")]
+        let saved = (took as f64 * (speedup - 1.0)) as i64;
+        speculation.saved_ns = Some(saved);
     }
     (!script.rounds.is_empty()).then_some(speculation)
 }

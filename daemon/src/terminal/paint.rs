@@ -5,7 +5,7 @@ use dwell_probes::category::Category;
 use super::Screen;
 
 /// The categories' colours in the 256-colour palette, picked to be told apart on dark and light ground.
-const fn colour(category: Category) -> u8 {
+pub const fn colour(category: Category) -> u8 {
     match category {
         Category::Generation => 33,
         Category::Speculation => 134,

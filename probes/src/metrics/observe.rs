@@ -76,6 +76,13 @@ pub fn call_samples(
         let labels = vec![phase.name().into(), model.clone(), upstream.clone()];
         seen(&list::PHASE_DURATION, labels, seconds(ns))
     }));
+    if let Some(relay) = &call.relay {
+        let parts = [("work", relay.gateway.work_ns()), ("residual", relay.gateway.residual_ns)];
+        samples.extend(parts.map(|(part, ns)| {
+            let labels = vec![call.upstream.clone().into(), part.into()];
+            seen(&list::GATEWAY_OVERHEAD, labels, seconds(ns))
+        }));
+    }
     cache_samples(call, &model, &mut samples);
     if let Some(drafting) = &call.speculation {
         speculation_samples(drafting, &model, &mut samples);

@@ -1,0 +1,124 @@
+//! Prometheus and Alertmanager as Debian and Homebrew have them, found and run on free ports.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Set where the programs must be there: a gate that skips what it is for is none.
+const REQUIRED: &str = "DWELL_TEST_PROMETHEUS";
+
+/// Where a server may take this long to get ready, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program of that name; `None`, said loudly, where it is not installed and need not be.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
+pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
+    let mut places = names.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    let found = places.find(|place| place.is_file());
+    if found.is_none() {
+        let how = "apt install prometheus prometheus-alertmanager, or brew install prometheus alertmanager";
+        assert!(std::env::var_os(REQUIRED).is_none(), "{names:?} is not installed: {how}");
+        eprintln!(
+            "LEFT OUT: {names:?} is not installed, so queries and alerts are not tried; {how}"
+        );
+    }
+    found
+}
+
+/// Prometheus' own checker of rules and metrics.
+pub(crate) fn promtool() -> Option<PathBuf> {
+    program(&["promtool"])
+}
+
+/// Runs a command to its end; its output when it succeeds.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command:?}\n{}{}", said[0], said[1]);
+    said.concat()
+}
+
+/// A server that ends with the test.
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which `ready` tells.
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// An address that is free at this moment.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Server {
+    /// Starts the program with `--web.listen-address` and these arguments, and waits until it is ready.
+    pub(crate) async fn start(program: &Path, folder: &Path, arguments: &[String]) -> Self {
+        let name = program.file_name().unwrap().to_string_lossy().into_owned();
+        let (log, addr) = (folder.join(format!("{name}.log")), free());
+        let child = Command::new(program)
+            .arg(format!("--web.listen-address={addr}"))
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, log, addr };
+        let start = Instant::now();
+        while server.get("/-/ready").await.is_none() {
+            let ended = server.child.try_wait().unwrap();
+            let log = || fs::read_to_string(&server.log).unwrap_or_default();
+            assert!(ended.is_none() && start.elapsed() < PATIENCE, "{name} {ended:?}:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        server
+    }
+
+    /// The answer's body; `None` where it is no success.
+    async fn get(&self, path: &str) -> Option<String> {
+        let answer = reqwest::get(format!("http://{}{path}", self.addr)).await.ok()?;
+        if answer.status().is_success() { answer.text().await.ok() } else { None }
+    }
+
+    /// The answer to a question of Prometheus' API, or what it says is wrong with the question.
+    pub(crate) async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+        let url = reqwest::Url::parse_with_params(&format!("http://{}{path}", self.addr), query);
+        let answer = reqwest::get(url.unwrap()).await.map_err(|error| error.to_string())?;
+        let answer = answer.text().await.map_err(|error| error.to_string())?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|_| answer)?;
+        if answer["status"] == "success" {
+            Ok(answer["data"].clone())
+        } else {
+            Err(answer["error"].to_string())
+        }
+    }
+}
+
+/// Asks until the answer is `Some`.
+pub(crate) async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
