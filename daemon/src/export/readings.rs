@@ -1,6 +1,7 @@
 //! Values that are read when somebody asks for them: memory, processor, calls under way and waiting, what was dropped, how
 //! exporting goes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,8 +50,10 @@ impl Readings {
         (&list::ACTIVE_CALLS, |readings| one(Some(readings.ledger.snapshot().active_calls))),
         (&list::WAITING_CALLS, |readings| one(readings.backend.as_ref().map(|b| b.waiting()))),
         (&list::DROPPED, |readings| {
-            let dropped = readings.ledger.dropped().into_iter();
-            dropped.map(|(what, count)| (vec![what.into()], count as f64)).collect()
+            // Zeros first: who reads them tells a first drop only by what was there before.
+            let mut dropped = BTreeMap::from(["export", "ledger", "store"].map(|what| (what, 0)));
+            dropped.extend(readings.ledger.dropped());
+            dropped.iter().map(|(&what, &count)| (vec![what.into()], count as f64)).collect()
         }),
         (&list::EXPORT_FAILING, Self::failing),
         (&list::EXPORT_WAITING, |readings| {

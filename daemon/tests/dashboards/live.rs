@@ -148,7 +148,8 @@ fn has_numbers(answer: &Value) -> bool {
 /// Asks one query over the last minutes and at this moment, and says what is wrong with its answers.
 async fn tried(prometheus: &Server, expression: &str, absent: &BTreeSet<String>) -> Option<String> {
     let now = Stamp::now().0 / 1_000_000_000;
-    let (from, until) = ((now - 30).to_string(), now.to_string());
+    // Up to the next second but some: a point before the latest sample would not see it.
+    let (from, until) = ((now - 25).to_string(), (now + 5).to_string());
     let range =
         [("query", expression), ("start", from.as_str()), ("end", until.as_str()), ("step", "5")];
     let answers = [
@@ -286,9 +287,14 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     let exemplars = prometheus.ask("/api/v1/query_exemplars", &query).await.unwrap();
     assert!(exemplars.to_string().contains("\"trace_id\":\"0000"), "{exemplars}");
 
+    // What runs and tools take is what the traffic says; what calls take is this machine's business, and it may be busy.
     let regressions = |told: &[Value]| -> Vec<Value> {
-        let name = |alert: &&Value| alert["labels"]["alertname"] == "DwellLatencyRegression";
-        told.iter().filter(name).cloned().collect()
+        let ours = told.iter().filter(|alert| {
+            let labels = &alert["labels"];
+            labels["alertname"] == "DwellLatencyRegression"
+                && ["run", "tool"].contains(&text(labels, "measure"))
+        });
+        ours.cloned().collect()
     };
     until("the alert", async || (!regressions(&told.lock().unwrap()).is_empty()).then_some(()))
         .await;

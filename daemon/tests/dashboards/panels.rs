@@ -91,7 +91,11 @@ fn every_panel_says_what_it_shows_and_what_is_missing() {
             assert!(ids.insert(panel["id"].as_u64()), "{place}: its id is another's");
             assert!(!text(panel, "title").is_empty(), "{place}");
             assert!(text(panel, "description").len() > 20, "{place}: no description");
-            assert!(text(panel, "description").ends_with(['.', '?']), "{place}: {}", panel["description"]);
+            assert!(
+                text(panel, "description").ends_with(['.', '?']),
+                "{place}: {}",
+                panel["description"]
+            );
             assert!(!text(defaults, "unit").is_empty(), "{place}: no unit");
             assert!(text(defaults, "noValue").len() > 20, "{place}: does not say what is missing");
             assert!(!list(panel, "targets").is_empty(), "{place}: asks for nothing");

@@ -122,7 +122,7 @@ impl Traffic {
         let start = Stamp::now().0 - wall;
         let declared = json!({"id": id, "trace_id": trace, "root_span_id": root, "agent": agent, "started_at": start});
         assert_eq!(self.post("/api/runs", declared).await, 201);
-        for (model, status) in [("fake", 200), ("relayed", 200), ("broken", 502)] {
+        for (model, status) in [("fake", 200), ("relayed", 200), ("broken", 502), ("fake", 200)] {
             let asked = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
             assert_eq!(self.post(&format!("/r/{id}/v1/chat/completions"), asked).await, status);
         }

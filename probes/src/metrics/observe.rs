@@ -218,16 +218,21 @@ fn tool_sample(tool: &Span, agent: &Text) -> Option<Sample> {
     Some(Sample { origin: Some(seen), ..sample })
 }
 
-/// The model and the upstream that took most of the calls' time; empty without calls.
+/// The model and the upstream that most calls went to, of several the first; empty without calls. Times would not do: they change
+/// from run to run, and a series would fall apart.
 fn principal<C: Borrow<Call>>(calls: &[C]) -> (Text, Text) {
-    let mut took: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for call in calls.iter().map(Borrow::borrow) {
-        let ns = call.end.map_or(0, |end| end.since(call.start));
-        *took.entry((&call.model, &call.upstream)).or_default() += ns;
+    let who = |call: &C| {
+        let call: &Call = call.borrow();
+        (call.model.clone(), call.upstream.clone())
+    };
+    let mut counts: HashMap<(String, String), usize> = HashMap::new();
+    for call in calls {
+        *counts.entry(who(call)).or_default() += 1;
     }
-    let most = took.into_iter().max_by_key(|(_, ns)| *ns);
-    let ((model, upstream), _) = most.unwrap_or_default();
-    (model.to_owned().into(), upstream.to_owned().into())
+    // The last of equals wins, so that it is looked at from behind.
+    let most = calls.iter().rev().map(who).max_by_key(|who| counts.get(who).copied());
+    let (model, upstream) = most.unwrap_or_default();
+    (model.into(), upstream.into())
 }
 
 /// What of a run has been sampled.

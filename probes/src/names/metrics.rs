@@ -140,7 +140,7 @@ metrics! {
     TOOL_DURATION: CALL, "gen_ai.execute_tool.duration" ["s"] [TOOL_NAME, ORIGIN, AGENT_NAME, ERROR_TYPE]
         "Time of a tool at work, as the agent reported it or as concluded from the calls around it.";
     AGENT_DURATION: RUN, "gen_ai.invoke_agent.duration" ["s"] [AGENT_NAME, REQUEST_MODEL, UPSTREAM]
-        "Wall time of a run; the model and the upstream are those that took most of its calls' time.";
+        "Wall time of a run; the model and the upstream are those that most of its calls went to.";
 
     RUNS: Counter, "dwell.runs" ["{run}"] ["state", AGENT_NAME, REQUEST_MODEL, UPSTREAM]
         "Runs that are over: finished, or unfinished where their end was never heard.";
