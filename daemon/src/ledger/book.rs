@@ -232,7 +232,8 @@ impl Book {
         let exchange = Exchange { run_id: id.clone(), ..departure.http };
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
         let agent = entry.run.agent.as_deref();
-        self.meter.take_call(&call, agent, &departure.timeline, &exchange, &self.outbox);
+        let samples = self.meter.call_samples(&call, agent, &departure.timeline, &exchange);
+        self.meter.take(samples, &self.outbox);
         let call = Arc::new(call);
         *slot = call.clone();
         let before = entry.spans.len();

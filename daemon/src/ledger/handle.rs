@@ -163,6 +163,7 @@ impl Ledger {
     }
 
     /// The same, holding calls against this budget.
+    #[must_use]
     pub fn with_budget(self, budget: LatencyBudget) -> Self {
         Self { budget, ..self }
     }

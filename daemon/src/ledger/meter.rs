@@ -32,17 +32,17 @@ impl Meter {
         self.budget = budget;
     }
 
-    /// Counts a call that has ended.
-    pub(super) fn take_call(
-        &mut self,
+    /// The samples of a call that has ended. `agent` is that of its run, where it is known by then.
+    pub(super) fn call_samples(
+        &self,
         call: &Call,
         agent: Option<&str>,
         timeline: &Timeline,
         exchange: &Exchange,
-        outbox: &Outbox,
-    ) {
-        self.take(call_samples(call, agent, timeline, exchange), outbox);
-        self.take(self.budget.call_samples(call, exchange.status), outbox);
+    ) -> Vec<Sample> {
+        let mut samples = call_samples(call, agent, timeline, exchange);
+        samples.extend(self.budget.call_samples(call, exchange.status));
+        samples
     }
 
     /// Adds samples up, and passes them on as they were counted.
