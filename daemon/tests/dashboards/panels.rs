@@ -184,6 +184,23 @@ fn every_metric_that_is_asked_for_is_in_the_list() {
     }
 }
 
+#[test]
+fn every_attribute_that_tempo_is_asked_for_is_one_that_spans_have() {
+    let known: BTreeSet<&str> = dwell_probes::names::ALL.iter().map(|name| name.name).collect();
+    let mut count = 0;
+    for (file, board) in dashboards() {
+        for target in panels(&board).flat_map(|panel| list(panel, "targets")) {
+            for after in text(target, "query").split("span.").skip(1) {
+                let part = |c: &char| c.is_ascii_alphanumeric() || "._".contains(*c);
+                let name: String = after.chars().take_while(part).collect();
+                assert!(known.contains(name.as_str()), "{file}: {name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20);
+}
+
 /// The colours of the 256-colour palette from 16 on, as `#rrggbb`.
 fn hex(colour: u8) -> String {
     if colour >= 232 {
