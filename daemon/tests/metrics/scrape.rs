@@ -161,3 +161,20 @@ async fn readers_of_the_older_format_get_the_same_names() {
     assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
     check_names(&parsed("prometheus", &text));
 }
+
+#[tokio::test]
+async fn a_second_address_shows_the_metrics_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Fake::new(4, |_| script());
+    let service = Service::start(&settings(folder.path()), Some(Arc::new(fake))).await.unwrap();
+    let addr = service.show_metrics_on(any_port()).await.unwrap();
+    let status = async |path: &str| {
+        reqwest::get(format!("http://{addr}{path}")).await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("/metrics").await, 200);
+    for path in ["/v1/models", "/v1/chat/completions", "/v1/traces", "/api/runs", "/healthz"] {
+        assert_eq!(status(path).await, 404, "{path}");
+    }
+    assert!(service.show_metrics_on(addr).await.unwrap_err().to_string().contains("for metrics"));
+    service.stop().await;
+}
