@@ -10,6 +10,7 @@
 mod data;
 mod destination;
 mod exposition;
+mod forward;
 mod pump;
 mod push;
 mod readings;
@@ -25,7 +26,8 @@ use std::time::Duration;
 
 use axum::Router;
 use dwell_engine::backend::Backend;
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{
@@ -40,6 +42,7 @@ use destination::{Destination, TRACES};
 use pump::{Dropped, Pump, State};
 use readings::Readings;
 
+pub use forward::Forwarder;
 pub use push::Push;
 
 /// Records that may wait for the exporter's task, which only sorts them into a queue of spans.
@@ -68,6 +71,9 @@ pub enum Error {
     /// The exporter's own settings contradict each other.
     #[error("spans cannot be exported: {0}; check the OTEL_EXPORTER_OTLP_ variables")]
     Build(#[from] ExporterBuildError),
+    /// The endpoint cannot be spoken to by gRPC.
+    #[error("spans cannot be exported: {0}; check the OTEL_EXPORTER_OTLP_ variables")]
+    Transport(#[from] tonic::transport::Error),
 }
 
 /// `/metrics`: what the ledger has counted, and what is read of the host, the engine and the exporters at that moment.
@@ -194,13 +200,13 @@ fn with_client<B: WithHttpConfig>(builder: B, destination: &Destination) -> Resu
     if !destination.tls {
         return Ok(builder.with_http_client(HyperClient::with_default_connector(timeout, None)));
     }
+    Ok(builder.with_http_client(HyperClient::new(tls_connector()?, timeout, None)))
+}
+
+/// Connections by TLS to an endpoint that speaks HTTP.
+fn tls_connector() -> Result<HttpsConnector<HttpConnector>, Error> {
     // Named rather than left to the process's default, of which there may be two.
     let cryptography = rustls::crypto::ring::default_provider();
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(cryptography)
-        .map_err(Error::Roots)?
-        .https_only()
-        .enable_http1()
-        .build();
-    Ok(builder.with_http_client(HyperClient::new(connector, timeout, None)))
+    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(cryptography);
+    Ok(builder.map_err(Error::Roots)?.https_only().enable_http1().build())
 }

@@ -15,6 +15,7 @@ pub mod hub;
 pub mod ids;
 pub mod intake;
 pub mod ledger;
+pub mod otlp;
 pub mod record;
 pub mod relay;
 pub mod service;

@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
-use crate::export::{self, Exporter, Push};
+use crate::export::{self, Exporter, Forwarder, Push};
 use crate::gateway::{self, Gateway};
-use crate::intake;
+use crate::intake::{self, Grpc, Intake};
 use crate::ledger::{self, Ledger, Outlets};
+use crate::otlp::Outward;
 use crate::relay::{self, Own, Relay};
 use crate::settings::Settings;
 use crate::store::Writer;
@@ -44,6 +45,8 @@ pub struct Service {
     runs: ledger::Running,
     exporter: Option<Exporter>,
     push: Option<Push>,
+    forwarder: Forwarder,
+    grpc: Option<Grpc>,
     writer: Writer,
 }
 
@@ -76,14 +79,36 @@ impl Service {
         let runs = runs.start(Outlets { store, export, metrics });
         let metrics =
             export::routes(ledger.clone(), backend.clone(), exporter.as_ref(), push.as_ref());
+        let mut outward = Outward::new(settings.otlp.forward_content);
+        let own: Vec<SocketAddr> = [addr].into_iter().chain(settings.otlp.grpc).collect();
+        let forwarder = Forwarder::from_env(&env, &own, ledger.clone(), &mut outward);
+        let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward);
+        let stop = CancellationToken::new();
+        let grpc = grpc(settings.otlp.grpc, &intake, &stop).await;
         let router = Router::new()
             .merge(model_routes(settings, backend.clone(), &ledger)?)
-            .merge(intake::routes(ledger.clone()))
+            .merge(intake::routes(intake))
             .merge(metrics.clone())
             .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
-        let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, router, stop.clone()));
-        Ok(Self { addr, ledger, metrics, server, stop, runs, exporter, push, writer })
+        Ok(Self {
+            addr,
+            ledger,
+            metrics,
+            server,
+            stop,
+            runs,
+            exporter,
+            push,
+            forwarder,
+            grpc,
+            writer,
+        })
+    }
+
+    /// Where it takes OTLP over gRPC, if it does.
+    pub fn grpc(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(|grpc| grpc.addr)
     }
 
     /// Shows the metrics, and nothing else, on another address too: one that a Prometheus in a container reaches. Returns it; fails
@@ -102,7 +127,16 @@ impl Service {
     pub async fn stop(self) {
         self.stop.cancel();
         let mut server = self.server;
-        if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        let grpc = async {
+            if let Some(grpc) = self.grpc {
+                grpc.finish().await;
+            }
+        };
+        let (served, heard) = tokio::join!(
+            tokio::time::timeout(DRAIN, &mut server),
+            tokio::time::timeout(DRAIN, grpc)
+        );
+        if served.is_err() || heard.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?}; they are cut off");
             server.abort();
         }
@@ -117,10 +151,26 @@ impl Service {
                 push.shutdown(FLUSH).await;
             }
         };
-        tokio::join!(spans, metrics);
+        tokio::join!(spans, metrics, self.forwarder.shutdown(FLUSH));
         let writer = self.writer;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the store did not finish");
+        }
+    }
+}
+
+/// OTLP over gRPC at this address, where one is asked for. Somebody else may have it, a Collector say: then agents report there or
+/// over HTTP, and nobody is kept from an answer.
+async fn grpc(addr: Option<SocketAddr>, intake: &Intake, stop: &CancellationToken) -> Option<Grpc> {
+    match Grpc::start(addr?, intake.clone(), stop.clone()).await {
+        Ok(grpc) => Some(grpc),
+        Err(error) => {
+            tracing::warn!(
+                address = addr.map(tracing::field::display),
+                %error,
+                "OTLP over gRPC is off: it cannot listen there; OTLP over HTTP is on the one port, or choose another address with --otlp-grpc"
+            );
+            None
         }
     }
 }

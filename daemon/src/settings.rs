@@ -1,5 +1,6 @@
 //! What the user asked for, as values with meaning: flags, environment variables and defaults end here.
 
+mod otlp;
 mod upstreams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+pub use otlp::{Otlp, OtlpArgs};
 pub use upstreams::{Budgets, Key, Upstream, UpstreamArgs, Upstreams};
 
 use crate::hub::Model;
@@ -107,6 +109,8 @@ pub struct Settings {
     pub tracing: bool,
     /// The model servers that calls are relayed to.
     pub upstreams: Upstreams,
+    /// How OTLP is received and handed on.
+    pub otlp: Otlp,
 }
 
 impl Settings {
@@ -145,6 +149,7 @@ impl Settings {
             holds: true,
             tracing: true,
             upstreams: Upstreams::default(),
+            otlp: Otlp::default(),
         })
     }
 }

@@ -8,7 +8,7 @@ mod tests;
 mod write;
 
 pub use read::Reader;
-pub use write::Writer;
+pub use write::{Hold, Writer};
 
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, any_port};
 use dwell::store::Reader;
 use dwell_engine::fake::{Fake, Script};
 use serde_json::{Value, json};
@@ -25,6 +25,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         holds: true,
         tracing: true,
         upstreams: Upstreams::default(),
+        otlp: Otlp::default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod account;
 mod checkpoints;
 mod engine;
 mod http;
+mod intake;
 mod large_run;
 mod machine;
 mod mlx_lm;
@@ -30,6 +31,7 @@ use dwell_probes::host::{Host, ThisProcess};
 use self::account::AccountArgs;
 use self::checkpoints::Checkpoints;
 use self::engine::EngineSide;
+use self::intake::IntakeArgs;
 use self::mlx_lm::{MlxLm, PeerArgs};
 use self::prompts::Prompt;
 use self::result::{Case, Outcome, Sample, Side};
@@ -76,6 +78,8 @@ enum What {
     Table(TableArgs),
     /// Measure how long the account of a large run takes
     Account(AccountArgs),
+    /// Measure how fast spans are taken, and what memory they cost while the store or the Collector is slow
+    Intake(IntakeArgs),
 }
 
 /// Measures, and shows what came of it.
@@ -83,6 +87,7 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
     match &args.what {
         Some(What::Table(args)) => return table::table(args, store).await,
         Some(What::Account(args)) => return account::account(args),
+        Some(What::Intake(args)) => return intake::intake(args).await,
         None => {}
     }
     let settings = settings(args, store)?;

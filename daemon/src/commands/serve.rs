@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::at_hand;
 use crate::backend::load_backend;
 use crate::service::Service;
-use crate::settings::{EngineArgs, Settings, StoreArgs, UpstreamArgs, Upstreams};
+use crate::settings::{EngineArgs, Otlp, OtlpArgs, Settings, StoreArgs, UpstreamArgs, Upstreams};
 
 /// The flags of `dwell serve`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,8 @@ pub struct ServeArgs {
     engine: EngineArgs,
     #[command(flatten)]
     upstreams: UpstreamArgs,
+    #[command(flatten)]
+    otlp: OtlpArgs,
 }
 
 /// Serves until told to stop.
@@ -34,7 +36,8 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
         args.listen
     );
     let upstreams = Upstreams::read(&args.upstreams, &|name| std::env::var(name).ok())?;
-    let settings = Settings { upstreams, ..Settings::new(args.listen, store, &args.engine)? };
+    let otlp = Otlp::read(&args.otlp, &args.upstreams)?;
+    let settings = Settings { upstreams, otlp, ..Settings::new(args.listen, store, &args.engine)? };
     at_hand(&settings).await?;
     let backend = load_backend(&settings)?;
     let models: Vec<String> =
@@ -54,6 +57,9 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
     tracing::info!(
         "for agents: OPENAI_BASE_URL=http://{address}/v1 OTEL_EXPORTER_OTLP_ENDPOINT=http://{address}"
     );
+    if let Some(address) = service.grpc() {
+        tracing::info!(%address, "takes OTLP over gRPC as well");
+    }
     told_to_stop().await?;
     tracing::info!("stopping: letting requests finish, closing runs, flushing exporters");
     service.stop().await;

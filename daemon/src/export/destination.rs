@@ -1,15 +1,16 @@
 //! Where spans and metrics go and on whose behalf, read from the standard variables.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Protocol};
 use opentelemetry_sdk::Resource;
 
 use super::Error;
+use crate::otlp::{INSTANCE_KEY, instance};
 
 /// What is sent, by the variables that are about it alone.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Signal {
     endpoint: &'static str,
     protocol: &'static str,
     timeout: &'static str,
+    headers: &'static str,
+    compression: &'static str,
     /// Where it goes below the base address.
     path: &'static str,
 }
@@ -28,6 +31,8 @@ pub(super) const TRACES: Signal = Signal {
     endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     protocol: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     timeout: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    headers: "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    compression: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
     path: "v1/traces",
 };
 
@@ -37,8 +42,39 @@ pub(super) const METRICS: Signal = Signal {
     endpoint: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     protocol: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
     timeout: "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+    headers: "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    compression: "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
     path: "v1/metrics",
 };
+
+/// Log records.
+pub(super) const LOGS: Signal = Signal {
+    exporter: "OTEL_LOGS_EXPORTER",
+    endpoint: "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    protocol: "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL",
+    timeout: "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT",
+    headers: "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
+    compression: "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION",
+    path: "v1/logs",
+};
+
+/// How requests are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// As they are.
+    None,
+    Gzip,
+}
+
+/// Headers that show themselves to nobody.
+#[derive(Clone, Default)]
+pub(super) struct Secret(pub(super) HeaderMap);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret(hidden)")
+    }
+}
 
 /// What the variables say.
 #[derive(Debug)]
@@ -53,6 +89,10 @@ pub(super) struct Destination {
     pub(super) timeout: Duration,
     /// Whether the endpoint is reached by TLS.
     pub(super) tls: bool,
+    /// Headers that go along, such as keys.
+    pub(super) headers: Secret,
+    /// How requests are packed.
+    pub(super) packing: Packing,
     host: String,
     port: u16,
 }
@@ -84,7 +124,18 @@ impl Destination {
         };
         let tls = endpoint.starts_with("https:");
         let (resource, timeout) = (resource(&env), timeout(&env, signal));
-        Ok(Some(Self { endpoint, protocol, resource, timeout, tls, host, port }))
+        let (headers, packing) = (headers(&env, signal), packing(&env, signal));
+        Ok(Some(Self {
+            endpoint,
+            protocol,
+            resource,
+            timeout,
+            tls,
+            headers: Secret(headers),
+            packing,
+            host,
+            port,
+        }))
     }
 
     /// Whether that is the address `own`, which we listen on.
@@ -119,6 +170,33 @@ fn timeout(env: &dyn Fn(&str) -> Option<String>, signal: &Signal) -> Duration {
     told_ms.map_or(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT, Duration::from_millis)
 }
 
+/// Names and values as in a list of W3C baggage; those for one signal go before the general ones.
+fn headers(env: &dyn Fn(&str) -> Option<String>, signal: &Signal) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for variable in ["OTEL_EXPORTER_OTLP_HEADERS", signal.headers] {
+        let told = env(variable).unwrap_or_default();
+        for (name, value) in told.split(',').filter_map(|pair| pair.split_once('=')) {
+            let name = HeaderName::try_from(name.trim());
+            let value = HeaderValue::try_from(percent_decoded(value.trim()));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            } else {
+                // What it says may be a key, so that it is not repeated.
+                tracing::warn!("{variable} has a header that cannot be sent; it is left out");
+            }
+        }
+    }
+    headers
+}
+
+fn packing(env: &dyn Fn(&str) -> Option<String>, signal: &Signal) -> Packing {
+    let names = [signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"];
+    match names.into_iter().find_map(env).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "gzip" => Packing::Gzip,
+        _ => Packing::None,
+    }
+}
+
 fn host_and_port(endpoint: &str) -> Result<(String, u16), String> {
     // The specification lets gRPC endpoints leave out the scheme.
     let has_scheme = endpoint.contains("://");
@@ -129,15 +207,12 @@ fn host_and_port(endpoint: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), uri.port_u16().unwrap_or(default)))
 }
 
-/// This process, to whoever gets its spans and its metrics.
-static INSTANCE: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
-
 /// The specification's order: `OTEL_SERVICE_NAME` before `OTEL_RESOURCE_ATTRIBUTES` before what we know ourselves.
 fn resource(env: &dyn Fn(&str) -> Option<String>) -> Resource {
     let mut attributes = vec![
         KeyValue::new("service.name", "dwell"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("service.instance.id", INSTANCE.clone()),
+        KeyValue::new(INSTANCE_KEY, instance()),
     ];
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         attributes.push(KeyValue::new("host.name", host.trim().to_owned()));
@@ -267,6 +342,24 @@ mod tests {
         assert_eq!(found(&[BASE, general, traces("soon")]).timeout, Duration::from_secs(2));
         assert!(!found(&[BASE]).tls);
         assert!(found(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector")]).tls);
+    }
+
+    #[test]
+    fn headers_for_one_signal_go_before_the_general_ones_and_hide() {
+        let general =
+            ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=k1%3D, x-team = a b ,broken,bad name=1");
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=k2");
+        let headers = found(&[BASE, general]).headers.0;
+        assert_eq!(
+            (headers.len(), &headers["api-key"], &headers["x-team"]),
+            (2, &HeaderValue::from_static("k1="), &HeaderValue::from_static("a b"))
+        );
+        let both = found(&[BASE, general, traces]);
+        assert_eq!(both.headers.0["api-key"], "k2");
+        assert!(!format!("{both:?}").contains("k2"));
+        assert_eq!(both.packing, Packing::None);
+        let gzip = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        assert_eq!(found(&[BASE, gzip]).packing, Packing::Gzip);
     }
 
     #[test]

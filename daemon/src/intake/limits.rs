@@ -1,5 +1,10 @@
 //! What of a span's attributes is kept: no content, no secrets, nothing endless.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use dwell_probes::span::Text;
+
 /// The most attributes of one span.
 pub(super) const ATTRIBUTES: usize = 128;
 
@@ -32,6 +37,22 @@ const CONTENT: &[&str] = &[
     "tool_response",
     "user_prompt",
     "prompt",
+    "prompt_text",
+    "response_text",
+    "request_text",
+    "function_args",
+    "content",
+    "message",
+    "body",
+    "error",
+    "error_message",
+    "tool_parameters",
+    "tool_input",
+    "tool_output",
+    "api_key",
+    "authorization",
+    "password",
+    "user.email",
     "completion",
     "response",
     "arguments",
@@ -108,16 +129,101 @@ const CONTENT_ENDS: &[&str] = &[
 const HARMLESS: &[&str] =
     &["gen_ai.prompt.name", "gen_ai.prompt.version", "gen_ai.output.type", "session.token"];
 
+/// Names that agents, SDKs and model servers put on most spans. Kept names that are known cost neither a check nor memory.
+const KNOWN: &[&str] = &[
+    "agent_name",
+    "code.file.path",
+    "code.function.name",
+    "code.lineno",
+    "dwell.class",
+    "error.type",
+    "gen_ai.agent.id",
+    "gen_ai.agent.name",
+    "gen_ai.conversation.id",
+    "gen_ai.operation.name",
+    "gen_ai.output.type",
+    "gen_ai.provider.name",
+    "gen_ai.request.max_tokens",
+    "gen_ai.request.model",
+    "gen_ai.request.stream",
+    "gen_ai.request.temperature",
+    "gen_ai.request.top_p",
+    "gen_ai.response.finish_reasons",
+    "gen_ai.response.id",
+    "gen_ai.response.model",
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.system",
+    "gen_ai.tool.call.id",
+    "gen_ai.tool.name",
+    "gen_ai.tool.type",
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.details.input_tokens",
+    "gen_ai.usage.details.output_tokens",
+    "http.method",
+    "http.request.method",
+    "http.response.status_code",
+    "http.route",
+    "http.status_code",
+    "http.url",
+    "langsmith.span.kind",
+    "llm.model_name",
+    "llm.provider",
+    "llm.system",
+    "llm.token_count.completion",
+    "llm.token_count.prompt",
+    "llm.token_count.total",
+    "logfire.msg",
+    "mcp.method.name",
+    "mcp.session.id",
+    "model_name",
+    "network.peer.address",
+    "network.peer.port",
+    "network.protocol.version",
+    "openinference.span.kind",
+    "rpc.system",
+    "server.address",
+    "server.port",
+    "service.name",
+    "session.id",
+    "thread.id",
+    "thread.name",
+    "tool.name",
+    "traceloop.entity.name",
+    "traceloop.span.kind",
+    "traceloop.workflow.name",
+    "url.full",
+    "url.path",
+    "url.scheme",
+    "user_agent.original",
+];
+
+/// An attribute's name as it is kept; `None` for one that is kept out.
+pub(super) fn name(name: String) -> Option<Text> {
+    static BY_NAME: LazyLock<HashSet<&str>> = LazyLock::new(|| KNOWN.iter().copied().collect());
+    if let Some(known) = BY_NAME.get(name.as_str()) {
+        return Some(Text::Borrowed(known));
+    }
+    let kept = !name.is_empty() && name.len() <= TEXT_BYTES && !is_content(&name);
+    kept.then_some(Text::Owned(name))
+}
+
 /// Whether an attribute of this name is kept out.
 pub(super) fn is_content(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    if HARMLESS.contains(&name.as_str()) {
-        return false;
-    }
-    let begins = |beginning: &&str| name.starts_with(&beginning.to_ascii_lowercase());
-    CONTENT.contains(&name.as_str())
+    let name = name.as_bytes();
+    let is = |whole: &&str| name.eq_ignore_ascii_case(whole.as_bytes());
+    let begins = |beginning: &&str| {
+        name.get(..beginning.len()).is_some_and(|b| b.eq_ignore_ascii_case(beginning.as_bytes()))
+    };
+    let ends = |end: &&str| {
+        let at = name.len().checked_sub(end.len());
+        at.and_then(|at| name.get(at..)).is_some_and(|e| e.eq_ignore_ascii_case(end.as_bytes()))
+    };
+    let looks = CONTENT.iter().any(&is)
         || CONTENT_BEGINNINGS.iter().any(begins)
-        || CONTENT_ENDS.iter().any(|end| name.ends_with(end))
+        || CONTENT_ENDS.iter().any(ends);
+    looks && !HARMLESS.iter().any(is)
 }
 
 /// The longest beginning of at most [`TEXT_BYTES`] bytes.
@@ -194,6 +300,20 @@ mod tests {
         ] {
             assert!(!is_content(name), "{name}");
         }
+    }
+
+    #[test]
+    fn known_names_are_none_of_content() {
+        for known in KNOWN {
+            assert!(!is_content(known), "{known}");
+            assert!(
+                matches!(name((*known).to_owned()), Some(Text::Borrowed(same)) if same == *known)
+            );
+        }
+        assert_eq!(name("mine".to_owned()), Some(Text::Owned("mine".to_owned())));
+        assert_eq!(name(String::new()), None);
+        assert_eq!(name("a.Messages".to_owned()), None);
+        assert_eq!(name("x".repeat(TEXT_BYTES + 1)), None);
     }
 
     #[test]

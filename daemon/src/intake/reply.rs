@@ -4,6 +4,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::AGAIN;
 
 /// How a report and its answer are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,17 @@ impl Encoding {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 format!("content-type `{named}` is not known; send application/x-protobuf or application/json"),
             )),
+        }
+    }
+
+    /// Reads a message.
+    pub(super) fn read<T: Message + Default + DeserializeOwned>(
+        self,
+        bytes: &[u8],
+    ) -> Result<T, String> {
+        match self {
+            Self::Protobuf => T::decode(bytes).map_err(|error| error.to_string()),
+            Self::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
         }
     }
 
@@ -74,10 +88,17 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         const INVALID_ARGUMENT: i32 = 3;
         const RESOURCE_EXHAUSTED: i32 = 8;
+        const UNAVAILABLE: i32 = 14;
         let code = match self.status {
             StatusCode::PAYLOAD_TOO_LARGE => RESOURCE_EXHAUSTED,
+            StatusCode::SERVICE_UNAVAILABLE => UNAVAILABLE,
             _ => INVALID_ARGUMENT,
         };
-        self.encoding.response(self.status, &RpcStatus { code, message: self.reason })
+        let message = RpcStatus { code, message: self.reason };
+        let mut response = self.encoding.response(self.status, &message);
+        if code == UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, AGAIN.as_secs().into());
+        }
+        response
     }
 }

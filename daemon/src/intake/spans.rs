@@ -1,6 +1,6 @@
 //! OTLP's spans as ours. What they mean is the classifier's business.
 
-use dwell_probes::span::{Origin, Span, SpanId, SpanKind, TraceId, Value};
+use dwell_probes::span::{Origin, Span, SpanId, SpanKind, Text, TraceId, Value};
 use dwell_probes::time::Stamp;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -8,40 +8,34 @@ use opentelemetry_proto::tonic::trace::v1 as otlp;
 
 use super::limits;
 
-/// What a report holds.
-#[derive(Debug, Default)]
-pub(super) struct Heard {
-    /// Spans that make sense.
-    pub(super) spans: Vec<Span>,
-    /// How many do not.
-    pub(super) rejected: i64,
+/// Whether a span can be kept: it has ids, and it has begun.
+pub(super) fn makes_sense(span: &otlp::Span) -> bool {
+    let is_id = |id: &[u8], bytes: usize| id.len() == bytes && id.iter().any(|&byte| byte != 0);
+    is_id(&span.trace_id, 16) && is_id(&span.span_id, 8) && span.start_time_unix_nano > 0
 }
 
-/// Reads a report.
-pub(super) fn read(report: ExportTraceServiceRequest) -> Heard {
-    let mut heard = Heard::default();
+/// The spans of a report that make sense.
+pub(super) fn read(report: ExportTraceServiceRequest) -> Vec<Span> {
+    let mut spans = Vec::new();
     for resource in report.resource_spans {
         let attributes = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
         let service = attributes.into_iter().find(|pair| pair.key == "service.name");
         let service = service.and_then(attribute);
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            match read_span(span) {
-                Some(mut span) => {
-                    span.attributes.extend(service.clone());
-                    heard.spans.push(span);
-                }
-                None => heard.rejected += 1,
+            if let Some(mut span) = read_span(span) {
+                span.attributes.extend(service.clone());
+                spans.push(span);
             }
         }
     }
-    heard
+    spans
 }
 
 fn read_span(span: otlp::Span) -> Option<Span> {
     let trace_id = TraceId(span.trace_id.as_slice().try_into().ok()?);
     let span_id = SpanId(span.span_id.as_slice().try_into().ok()?);
     let parent_id = span.parent_span_id.as_slice().try_into().ok().map(SpanId);
-    if trace_id.is_zero() || span_id.is_zero() || span.start_time_unix_nano == 0 {
+    if !makes_sense(&span) {
         return None;
     }
     let start = Stamp(span.start_time_unix_nano);
@@ -54,6 +48,9 @@ fn read_span(span: otlp::Span) -> Option<Span> {
         otlp::span::SpanKind::Internal | otlp::span::SpanKind::Unspecified => SpanKind::Internal,
     };
     let kept = span.attributes.into_iter().filter_map(attribute).take(limits::ATTRIBUTES);
+    // One more for the service's name.
+    let mut attributes = Vec::with_capacity(kept.size_hint().1.unwrap_or_default() + 1);
+    attributes.extend(kept);
     Some(Span {
         trace_id,
         span_id,
@@ -62,7 +59,7 @@ fn read_span(span: otlp::Span) -> Option<Span> {
         kind,
         start,
         end: (span.end_time_unix_nano > 0).then(|| Stamp(span.end_time_unix_nano).max(start)),
-        attributes: kept.collect(),
+        attributes,
         error,
         origin: Origin::Reported,
     })
@@ -85,17 +82,16 @@ fn failure(status: &otlp::Status, span: &otlp::Span) -> Option<String> {
     Some(limits::shortened(kind.unwrap_or_else(|| "error".to_owned())))
 }
 
-fn attribute(pair: KeyValue) -> Option<(dwell_probes::span::Text, Value)> {
-    if pair.key.is_empty() || pair.key.len() > limits::TEXT_BYTES || limits::is_content(&pair.key) {
-        return None;
-    }
+/// An attribute as it is kept.
+pub(super) fn attribute(pair: KeyValue) -> Option<(Text, Value)> {
+    let key = limits::name(pair.key)?;
     let value = match value(pair.value?, limits::DEPTH)? {
-        Value::Text(address) if limits::is_address(&pair.key) => {
+        Value::Text(address) if limits::is_address(&key) => {
             Value::from(limits::bare_address(&address))
         }
         other => other,
     };
-    Some((pair.key.into(), value))
+    Some((key, value))
 }
 
 /// A value in our form; `None` for bytes and maps, which hold nothing that is measured.

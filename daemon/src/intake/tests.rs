@@ -1,22 +1,29 @@
-//! Reports over real sockets, in both encodings.
+//! Reports over real sockets, in both encodings, by HTTP and gRPC.
+
+mod grpc;
+mod hostile;
+mod onward;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dwell_probes::classify::Class;
 use dwell_probes::span::{Origin, Span, SpanKind, Value};
 use dwell_probes::time::Stamp;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::body::LIMIT_BYTES;
+use crate::ledger::Event;
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -28,8 +35,17 @@ struct Server {
 
 impl Server {
     async fn new() -> Self {
+        Self::with(Rules::default(), Outward::default()).await
+    }
+
+    async fn with(rules: Rules, outward: Outward) -> Self {
         let (ledger, events) = Handle::channel(64);
-        let router = routes(ledger.clone());
+        let intake = Intake::new(ledger.clone(), rules, outward);
+        Self::of(intake, ledger, events).await
+    }
+
+    async fn of(intake: Intake, ledger: Handle, events: mpsc::Receiver<Event>) -> Self {
+        let router = routes(intake);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -37,16 +53,27 @@ impl Server {
     }
 
     async fn send(&self, path: &str, kind: &str, body: Vec<u8>, gzip: bool) -> reqwest::Response {
-        let mut request = reqwest::Client::new()
+        self.send_packed(path, kind, body, if gzip { "gzip" } else { "identity" }).await
+    }
+
+    async fn send_packed(
+        &self,
+        path: &str,
+        kind: &str,
+        body: Vec<u8>,
+        packing: &str,
+    ) -> reqwest::Response {
+        let body = match packing {
+            "gzip" => gzipped(&body),
+            "zstd" => zstd::stream::encode_all(body.as_slice(), 1).unwrap(),
+            _ => body,
+        };
+        let request = reqwest::Client::new()
             .post(format!("http://{}{path}", self.addr))
             .header("content-type", kind)
+            .header("content-encoding", packing)
             .timeout(Duration::from_secs(60));
-        request = if gzip {
-            request.header("content-encoding", "gzip").body(gzipped(&body))
-        } else {
-            request.body(body)
-        };
-        request.send().await.unwrap()
+        request.body(body).send().await.unwrap()
     }
 
     /// The spans that the ledger has been told by now, in the parts in which it was told.
@@ -157,13 +184,13 @@ async fn spans_arrive_in_both_encodings_packed_and_not() {
     let report = report(vec![rich_span()]);
     let json = serde_json::to_vec(&report).unwrap();
     for (kind, body) in [(PROTOBUF, report.encode_to_vec()), ("application/json", json)] {
-        for gzip in [false, true] {
-            let response = server.send("/v1/traces", kind, body.clone(), gzip).await;
+        for packing in ["identity", "gzip", "zstd"] {
+            let response = server.send_packed("/v1/traces", kind, body.clone(), packing).await;
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], kind);
             let bytes = response.bytes().await.unwrap();
             let answer: ExportTraceServiceResponse = if kind == PROTOBUF {
-                Message::decode(bytes).unwrap()
+                prost::Message::decode(bytes).unwrap()
             } else {
                 serde_json::from_slice(&bytes).unwrap()
             };
@@ -261,40 +288,43 @@ async fn a_report_that_unpacks_to_more_than_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn metrics_and_logs_are_turned_away_by_number() {
-    let server = Server::new().await;
-    let points = |count| vec![NumberDataPoint::default(); count];
-    let metric = |data| Metric { data: Some(data), ..Metric::default() };
-    let metrics = ExportMetricsServiceRequest {
-        resource_metrics: vec![ResourceMetrics {
-            scope_metrics: vec![ScopeMetrics {
-                metrics: vec![
-                    metric(metric::Data::Gauge(Gauge { data_points: points(2) })),
-                    metric(metric::Data::Sum(Sum { data_points: points(3), ..Sum::default() })),
-                ],
-                ..ScopeMetrics::default()
-            }],
-            ..ResourceMetrics::default()
-        }],
+async fn a_user_s_rule_goes_before_the_built_in_ones() {
+    let rule: dwell_probes::classify::Rule =
+        toml::from_str("class = \"human\"\nwhen = { \"gen_ai.tool.name\" = \"ask_*\" }").unwrap();
+    let mut server = Server::with(Rules::new(vec![rule]), Outward::default()).await;
+    let asking = |tool: &str| otlp::Span {
+        attributes: vec![
+            pair("gen_ai.operation.name", text("execute_tool")),
+            pair("gen_ai.tool.name", text(tool)),
+        ],
+        ..span(1)
     };
-    let response = server.send("/v1/metrics", PROTOBUF, metrics.encode_to_vec(), false).await;
-    assert_eq!(response.status(), 200);
-    let answer = ExportMetricsServiceResponse::decode(response.bytes().await.unwrap()).unwrap();
-    let partial = answer.partial_success.unwrap();
-    assert_eq!(partial.rejected_data_points, 5);
-    assert!(partial.error_message.contains("traces only"));
+    let body = report(vec![asking("ask_user"), asking("search")]).encode_to_vec();
+    server.send("/v1/traces", PROTOBUF, body, false).await;
+    let classes: Vec<_> =
+        server.told().await[0].iter().map(dwell_probes::classify::classify).collect();
+    assert_eq!(classes, [Class::Human, Class::Tool]);
+}
 
-    let logs = ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            scope_logs: vec![ScopeLogs {
-                log_records: vec![LogRecord::default(); 4],
-                ..ScopeLogs::default()
-            }],
-            ..ResourceLogs::default()
-        }],
+#[tokio::test]
+async fn who_reports_faster_than_it_is_kept_is_asked_to_come_again() {
+    let (ledger, events) = Handle::channel(1);
+    let mut intake = Intake::new(ledger.clone(), Rules::default(), Outward::default());
+    intake.patience = Duration::from_millis(20);
+    let server = Server::of(intake, ledger, events).await;
+    let body = report(vec![span(1)]).encode_to_vec();
+    // The queues between here and the test hold a few; nobody takes them out.
+    let refused = loop {
+        let response = server.send("/v1/traces", PROTOBUF, body.clone(), false).await;
+        if response.status() != 200 {
+            break response;
+        }
     };
-    let json = serde_json::to_vec(&logs).unwrap();
-    let response = server.send("/v1/logs", "application/json", json, false).await;
-    let answer: ExportLogsServiceResponse = response.json().await.unwrap();
-    assert_eq!(answer.partial_success.unwrap().rejected_log_records, 4);
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
+    // google.rpc.Status: UNAVAILABLE is 14.
+    assert_eq!(refused.bytes().await.unwrap()[..2], [0x08, 14]);
+    assert!(server.ledger.dropped().is_empty(), "nothing was taken, so nothing is lost");
 }

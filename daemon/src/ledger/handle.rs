@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use dwell_probes::metrics::{LatencyBudget, Registry};
 use dwell_probes::report::RunReport;
+use dwell_probes::span::Span;
 use dwell_probes::time::Stamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::book::Book;
 use super::event::{Event, Snapshot};
-use super::outlets::Outlets;
+use super::outlets::{Outlets, UNSTORED, room_on_the_way};
 
 /// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
 const QUEUE: usize = 8192;
 
 /// Spans that may wait for the ledger: a second's worth of the fastest exporters, some 200 MB.
 const UNHEARD: usize = 200_000;
+
+/// How often who reports spans looks for room for more.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// How often idle runs are looked at and readers get a new snapshot, at most.
 const TICK: Duration = Duration::from_millis(200);
@@ -63,6 +67,8 @@ pub struct Handle {
     dropped: Arc<Dropped>,
     /// Room for spans in the queue.
     unheard: Arc<Semaphore>,
+    /// Room for spans on their way to the store.
+    unstored: Arc<Semaphore>,
 }
 
 impl Handle {
@@ -87,6 +93,31 @@ impl Handle {
             self.dropped.count(what, count as u64);
         }
         taken
+    }
+
+    /// Tells the ledger of spans that were reported to this run, or to none; waits until it has room. Nothing is lost unless
+    /// the ledger has ended.
+    pub async fn tell_spans(&self, run: Option<String>, spans: Vec<Span>) {
+        let count = spans.len() as u64;
+        self.has_room().await;
+        let places = u32::try_from(count).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.unheard).acquire_many_owned(places).await.ok();
+        let told = Message::Event(Event::Spans { run, spans }, room);
+        if self.messages.send(told).await.is_err() {
+            self.dropped.count("spans", count);
+        }
+    }
+
+    /// Waits until most of what was reported before is in the ledger and on disk, so that there is room for more. It looks
+    /// instead of waiting for places to be free: that would take them from those who cannot wait.
+    pub async fn has_room(&self) {
+        let is_free = || {
+            self.unheard.available_permits() > UNHEARD / 4 * 3
+                && self.unstored.available_permits() > UNSTORED / 2
+        };
+        while !is_free() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The latest snapshot.
@@ -133,7 +164,8 @@ impl Handle {
                 }
             }
         });
-        (Self { messages, snapshot, dropped: Arc::default(), unheard: room_for_spans() }, outbox)
+        let (unheard, unstored) = (room_for_spans(), room_on_the_way());
+        (Self { messages, snapshot, dropped: Arc::default(), unheard, unstored }, outbox)
     }
 }
 
@@ -145,6 +177,7 @@ pub struct Ledger {
     publish: watch::Sender<Arc<Snapshot>>,
     dropped: Arc<Dropped>,
     budget: LatencyBudget,
+    unstored: Arc<Semaphore>,
 }
 
 impl Ledger {
@@ -158,8 +191,11 @@ impl Ledger {
             snapshot,
             dropped: dropped.clone(),
             unheard: room_for_spans(),
+            unstored: room_on_the_way(),
         };
-        (handle, Self { messages, inbox, publish, dropped, budget: LatencyBudget::default() })
+        let unstored = handle.unstored.clone();
+        let budget = LatencyBudget::default();
+        (handle, Self { messages, inbox, publish, dropped, budget, unstored })
     }
 
     /// The same, holding calls against this budget.
@@ -173,6 +209,7 @@ impl Ledger {
         let messages = self.messages.clone();
         let mut book = Book::new(outlets);
         book.set_budget(self.budget);
+        book.outbox().share_room(self.unstored.clone());
         Running { messages, task: tokio::spawn(self.work(book)) }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::event::{Record, Spans};
 
 /// Spans that may wait for the store: what it takes a few seconds to write.
-const UNSTORED: usize = 200_000;
+pub(super) const UNSTORED: usize = 200_000;
 
 /// Where conclusions go. Sending never waits; what does not fit is counted.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub struct Outlets {
     pub export: Option<mpsc::Sender<Record>>,
     /// To who pushes metrics, when anybody does.
     pub metrics: Option<Arc<dyn Sink>>,
+}
+
+pub(super) fn room_on_the_way() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(UNSTORED))
 }
 
 /// The outlets and what they had no room for.
@@ -33,8 +37,12 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(outlets: Outlets) -> Self {
-        let unstored = Arc::new(Semaphore::new(UNSTORED));
-        Self { outlets, unstored, unsent_to_store: 0, unsent_to_export: 0 }
+        Self { outlets, unstored: room_on_the_way(), unsent_to_store: 0, unsent_to_export: 0 }
+    }
+
+    /// Has others see how much room there is.
+    pub(super) fn share_room(&mut self, unstored: Arc<Semaphore>) {
+        self.unstored = unstored;
     }
 
     pub(super) fn store(&mut self, record: Record) {

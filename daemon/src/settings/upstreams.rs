@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dwell_probes::metrics::LatencyBudget;
 use http::uri::{Scheme, Uri};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The file that is read when it lies in the current folder and no other is named.
 const FILE: &str = "dwell.toml";
@@ -25,7 +26,7 @@ pub struct UpstreamArgs {
         value_delimiter = ','
     )]
     pub upstreams: Vec<String>,
-    /// A file with upstreams, routes and budgets; `dwell.toml` in the current folder is read unasked
+    /// A file with upstreams, routes, budgets and rules for spans; `dwell.toml` in the current folder is read unasked
     #[arg(long, env = "DWELL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Send no Server-Timing header with relayed answers
@@ -177,6 +178,16 @@ struct File {
     budgets: FileBudgets,
     #[serde(default)]
     latency_budget: FileLatencyBudget,
+    #[expect(
+        dead_code,
+        reason = "read by the settings for OTLP; here it is only a name that is known"
+    )]
+    otlp: Option<IgnoredAny>,
+    #[expect(
+        dead_code,
+        reason = "read by the settings for OTLP; here it is only a name that is known"
+    )]
+    spans: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -245,15 +256,9 @@ impl Upstreams {
     /// What flags and file ask for. Flags go before the file: an upstream of the same name takes its URL from them, and the first
     /// is the default.
     pub fn read(args: &UpstreamArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let file = match &args.config {
-            Some(path) => Some(path.as_path()),
-            None => Some(Path::new(FILE)).filter(|path| path.is_file()),
-        };
-        let mut read = match file {
+        let mut read = match config_text(args)? {
             None => Self { server_timing: true, ..Self::default() },
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
+            Some((path, text)) => {
                 Self::parse(&text, env).with_context(|| format!("in {}", path.display()))?
             }
         };
@@ -331,6 +336,18 @@ impl Upstreams {
         self.list.push(new);
         Ok(self.list.len() - 1)
     }
+}
+
+/// The file and what is in it: the one that is named, else `dwell.toml` where it lies in the current folder.
+pub(super) fn config_text(args: &UpstreamArgs) -> Result<Option<(PathBuf, String)>> {
+    let path = match &args.config {
+        Some(path) => path.clone(),
+        None if Path::new(FILE).is_file() => PathBuf::from(FILE),
+        None => return Ok(None),
+    };
+    let text = std::fs::read_to_string(&path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some((path, text)))
 }
 
 fn key(name: &str, variable: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Key> {

@@ -29,6 +29,20 @@ impl Reader {
         Ok(Self { connection: schema::open_to_read(&path)?, data_dir: data_dir.to_owned() })
     }
 
+    /// How many spans are kept of this run, or of all.
+    pub fn spans(&self, run: Option<&str>) -> Result<u64, Error> {
+        let count: i64 = match run {
+            Some(_) => {
+                let select = "SELECT count(*) FROM spans WHERE run = ?1";
+                self.connection.prepare_cached(select)?.query_row([run], |row| row.get(0))?
+            }
+            None => {
+                self.connection.query_row("SELECT count(*) FROM spans", [], |row| row.get(0))?
+            }
+        };
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     /// The latest runs with their accounts, newest first.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunReport>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

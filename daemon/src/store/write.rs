@@ -53,6 +53,24 @@ impl Writer {
     }
 }
 
+/// Keeps every daemon from writing to a store, to measure what they do then.
+#[derive(Debug)]
+pub struct Hold(Connection);
+
+impl Hold {
+    /// Holds the store in this folder.
+    pub fn new(data_dir: &Path) -> Result<Self, Error> {
+        let connection = schema::open_to_write(&file(data_dir))?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok(Self(connection))
+    }
+
+    /// Lets go of it.
+    pub fn release(self) -> Result<(), Error> {
+        Ok(self.0.execute_batch("ROLLBACK")?)
+    }
+}
+
 /// A daemon's mark on its runs: a file that it holds locked as long as it lives. The kernel frees the lock however it dies.
 #[derive(Debug)]
 struct Owner {

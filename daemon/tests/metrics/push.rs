@@ -12,10 +12,12 @@ use axum::routing::post;
 use dwell::api::{self, Api};
 use dwell::export::Push;
 use dwell::gateway::{self, Gateway};
-use dwell::intake;
+use dwell::intake::{self, Intake};
 use dwell::ledger::{Handle, Ledger, Outlets};
+use dwell::otlp::Outward;
 use dwell_engine::backend::Backend;
 use dwell_engine::fake::Fake;
+use dwell_probes::classify::Rules;
 use dwell_probes::names::metrics::{ALL, MetricKind};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
@@ -105,7 +107,8 @@ async fn run_and_stop(variables: &[(&str, String)]) {
     let runs = runs.start(Outlets { store, export: None, metrics });
     let api = Api::new(ledger.clone(), Some(backend.as_ref()));
     let gateway = Gateway { backend: Some(backend), ledger: ledger.clone(), tracing: true };
-    let router = gateway::routes(gateway).merge(api::routes(api)).merge(intake::routes(ledger));
+    let intake = Intake::new(ledger, Rules::default(), Outward::default());
+    let router = gateway::routes(gateway).merge(api::routes(api)).merge(intake::routes(intake));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     run_once(&addr.to_string()).await;
     runs.close().await;

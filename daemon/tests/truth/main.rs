@@ -51,6 +51,7 @@ async fn daemon(folder: &Path, server: std::net::SocketAddr) -> Service {
         holds: true,
         tracing: true,
         upstreams: Upstreams::parse(&config, &|_| None).unwrap(),
+        otlp: dwell::settings::Otlp::default(),
     };
     Service::start(&settings, None).await.unwrap()
 }

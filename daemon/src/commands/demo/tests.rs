@@ -8,7 +8,7 @@ use dwell_probes::suite::Expectation;
 
 use super::*;
 use crate::settings::EngineChoice;
-use crate::settings::Upstreams;
+use crate::settings::{Otlp, Upstreams};
 
 fn settings(data_dir: &Path) -> Settings {
     Settings {
@@ -23,6 +23,7 @@ fn settings(data_dir: &Path) -> Settings {
         holds: true,
         tracing: true,
         upstreams: Upstreams::default(),
+        otlp: Otlp::default(),
     }
 }
 

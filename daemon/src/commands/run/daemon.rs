@@ -13,7 +13,9 @@ use crate::agent::local_http;
 use crate::backend::load_backend;
 use crate::commands::at_hand;
 use crate::service::Service;
-use crate::settings::{self, EngineArgs, PORT, Settings, StoreArgs, UpstreamArgs, Upstreams};
+use crate::settings::{
+    self, EngineArgs, Otlp, OtlpArgs, PORT, Settings, StoreArgs, UpstreamArgs, Upstreams,
+};
 
 /// A daemon on this machine that does not answer within this time is no use to a run.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -96,9 +98,11 @@ impl Daemon {
         engine: &EngineArgs,
         upstreams: &UpstreamArgs,
     ) -> Result<Self> {
-        let upstreams = Upstreams::read(upstreams, &|name| std::env::var(name).ok())?;
+        let file = upstreams;
+        let upstreams = Upstreams::read(file, &|name| std::env::var(name).ok())?;
+        let otlp = Otlp::read(&OtlpArgs::default(), file)?;
         let settings =
-            Settings { upstreams, ..Settings::new(settings::any_port(), store, engine)? };
+            Settings { upstreams, otlp, ..Settings::new(settings::any_port(), store, engine)? };
         at_hand(&settings).await?;
         let backend = load_backend(&settings)?;
         let service = Service::start(&settings, backend).await?;
