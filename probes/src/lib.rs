@@ -2,7 +2,7 @@
 //!
 //! Pure functions of given times: no async, no sockets, no files but what the host tells of this process, no MLX. Data
 //! flows through the modules in this order: [`time`] → [`phase`] → [`timeline`] → [`relay`] → [`call`] → [`trace`] → [`span`] → [`run`] →
-//! [`infer`] → [`account`] → [`report`].
+//! [`infer`] → [`account`] → [`report`] → [`regression`].
 
 pub mod account;
 pub mod cache;
@@ -16,6 +16,7 @@ pub mod infer;
 pub mod metrics;
 pub mod names;
 pub mod phase;
+pub mod regression;
 pub mod relay;
 pub mod report;
 pub mod run;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-pub use calendar::rfc3339;
+pub use calendar::{parse_rfc3339, rfc3339};
 pub use call::{CallReport, call_report};
 
 use crate::account::{Account, Shifts, account_of};

@@ -201,6 +201,12 @@ metrics! {
     HELD_BYTES: Gauge, "dwell.cache.held_bytes" ["By"] [REQUEST_MODEL]
         "Keys and values held for other conversations at the latest call's end.";
 
+    REGRESSION_ACTIVE: Gauge, "dwell.regression.active" [""] ["agent", "model", "upstream", "measure", "kind"]
+        "1 while runs of an agent, model and upstream are slower than they were.";
+    REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "By how much the median is slower at equal work, 0 when it is not.";
+    REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "Since when it is slower, in Unix time, 0 when it is not.";
     ACTIVE_CALLS: Gauge, "dwell.calls.active" ["{call}"] []
         "Calls under way.";
     WAITING_CALLS: Gauge, "dwell.queue.waiting" ["{call}"] []

@@ -18,6 +18,23 @@ pub fn rfc3339(at: Stamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z")
 }
 
+/// The instant of a text as [`rfc3339`] writes it, with any number of digits of a second's fraction, or none; `None` for other texts.
+pub fn parse_rfc3339(text: &str) -> Option<Stamp> {
+    let (date, time) = text.strip_suffix('Z')?.split_once(['T', ' '])?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut parts = date.splitn(3, '-').chain(time.splitn(3, ':')).map(str::parse::<u64>);
+    let mut part =
+        |from: u64, to: u64| parts.next()?.ok().filter(|part| (from..=to).contains(part));
+    let (year, month, day) = (part(1970, 2554)?, part(1, 12)?, part(1, 31)?);
+    let (hour, minute, second) = (part(0, 23)?, part(0, 59)?, part(0, 59)?);
+    let ns = format!("{fraction:0<9}").get(..9)?.parse::<u64>().ok()?;
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    let days = 365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - DAYS_BEFORE_EPOCH;
+    let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+    Some(Stamp(seconds.checked_mul(NS_PER_SECOND)?.checked_add(ns)?))
+}
+
 /// Year, month and day from days since the epoch. Years are counted from 1 March, so that the leap day is a year's last: then
 /// a year's length follows from its number, and months of 31, 30, 31, 30, 31 days repeat with a period of 153.
 fn date(days: u64) -> (u64, u64, u64) {
@@ -45,6 +62,27 @@ mod tests {
         assert_eq!(text(1_709_210_096, 7), "2024-02-29T12:34:56.000000007Z");
         assert_eq!(text(4_107_542_400, 0), "2100-03-01T00:00:00.000000000Z");
         assert_eq!(rfc3339(Stamp(u64::MAX)), "2554-07-21T23:34:33.709551615Z");
+    }
+
+    #[test]
+    fn texts_come_back_and_others_are_none() {
+        for ns in [0, 951_782_400_000_000_001, 1_709_210_096_000_000_007, 4_107_542_400_500_000_000]
+        {
+            assert_eq!(parse_rfc3339(&rfc3339(Stamp(ns))), Some(Stamp(ns)));
+        }
+        assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Some(Stamp(NS_PER_SECOND)));
+        assert_eq!(parse_rfc3339("1970-01-01T00:00:00.25Z"), Some(Stamp(NS_PER_SECOND / 4)));
+        for text in [
+            "",
+            "1970-01-01",
+            "1970-13-01T00:00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1960-01-01T00:00:00Z",
+            "1970-01-01T00:00:00+01:00",
+            "1970-01-01T00:00:00.äZ",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,179 @@
+//! A baseline: the runs that later ones are held against, as a file that can be committed. Beside the runs' samples it has each series' histograms
+//! in HdrHistogram's own text form (V2, compressed), which other tools read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use super::sample::{Measure, RunSample, SeriesKey};
+
+/// The format that is written.
+const FORMAT: u32 = 1;
+
+/// Why a file is no baseline.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// It is not JSON, or not of this form.
+    #[error(
+        "this is no baseline: {0}; make one with `dwell baseline save NAME` and `dwell baseline export NAME`"
+    )]
+    Unreadable(#[from] serde_json::Error),
+    /// A newer dwell wrote it.
+    #[error("this baseline has format {0}, this dwell knows {FORMAT}: update dwell")]
+    Newer(u32),
+    /// A histogram that does not fit the samples.
+    #[error(
+        "the histogram `{0}` is damaged or does not fit the samples: export the baseline again"
+    )]
+    Histogram(String),
+}
+
+/// What runs were measured on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The operating system.
+    pub system: String,
+    /// The processors' architecture.
+    pub architecture: String,
+    /// How many processors it has.
+    pub processors: usize,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Self {
+        Self {
+            system: std::env::consts::OS.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+        }
+    }
+}
+
+/// One series of a baseline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaselineSeries {
+    /// Whose runs.
+    #[serde(flatten)]
+    pub key: SeriesKey,
+    /// What they were about.
+    pub suites: BTreeSet<String>,
+    /// The draft lengths asked for.
+    pub draft_lengths: BTreeSet<u32>,
+    /// How many.
+    pub runs: usize,
+    /// By measure: nanoseconds as a compressed HdrHistogram V2 in Base64.
+    pub histograms: BTreeMap<String, String>,
+}
+
+/// Runs that later ones are held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The format of this file.
+    pub format: u32,
+    /// What it is called.
+    pub name: String,
+    /// When it was saved, in RFC 3339.
+    pub saved_at: String,
+    /// The dwell that saved it.
+    pub version: String,
+    /// What it was saved on.
+    pub host: Machine,
+    /// How the runs were chosen.
+    pub settings: BTreeMap<String, String>,
+    /// The series.
+    pub series: Vec<BaselineSeries>,
+    /// The runs, oldest first.
+    pub samples: Vec<RunSample>,
+}
+
+impl Baseline {
+    /// A baseline of these runs, saved on this machine.
+    pub fn new(
+        name: &str,
+        saved_at: String,
+        settings: BTreeMap<String, String>,
+        mut samples: Vec<RunSample>,
+    ) -> Self {
+        samples.sort_by(|a, b| (a.started_ns, &a.id).cmp(&(b.started_ns, &b.id)));
+        Self {
+            format: FORMAT,
+            name: name.to_owned(),
+            saved_at,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: Machine::this(),
+            settings,
+            series: series(&samples),
+            samples,
+        }
+    }
+
+    /// Reads a file's text, and checks that its histograms are whole.
+    pub fn parse(text: &str) -> Result<Self, BaselineError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = serde_json::from_str(text)?;
+        if format > FORMAT {
+            return Err(BaselineError::Newer(format));
+        }
+        let read: Self = serde_json::from_str(text)?;
+        for series in &read.series {
+            let runs = || read.samples.iter().filter(|run| run.key == series.key);
+            for (name, payload) in &series.histograms {
+                let damaged = || BaselineError::Histogram(format!("{name} of {}", series.key));
+                let measure: Measure = name.parse().map_err(|_| damaged())?;
+                let values: usize = runs().map(|run| measure.points(run, false).len()).sum();
+                let histogram = decode(payload).ok_or_else(damaged)?;
+                if histogram.len() != values as u64 {
+                    return Err(damaged());
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn series(samples: &[RunSample]) -> Vec<BaselineSeries> {
+    let keys: BTreeSet<&SeriesKey> = samples.iter().map(|run| &run.key).collect();
+    keys.into_iter()
+        .map(|key| {
+            let runs: Vec<&RunSample> = samples.iter().filter(|run| run.key == *key).collect();
+            let histograms =
+                Measure::of_runs(runs.iter().copied()).into_iter().filter_map(|measure| {
+                    let values = runs
+                        .iter()
+                        .flat_map(|run| measure.points(run, false))
+                        .map(|point| point.value);
+                    Some((measure.to_string(), encode(values)?))
+                });
+            BaselineSeries {
+                key: key.clone(),
+                suites: runs.iter().filter_map(|run| run.suite.clone()).collect(),
+                draft_lengths: runs.iter().map(|run| run.draft_length).collect(),
+                runs: runs.len(),
+                histograms: histograms.collect(),
+            }
+        })
+        .collect()
+}
+
+fn encode(seconds: impl Iterator<Item = f64>) -> Option<String> {
+    let mut histogram = Histogram::<u64>::new(3).ok()?;
+    for value in seconds {
+        histogram.record(super::rank::nanoseconds(value)).ok()?;
+    }
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(&histogram, &mut bytes).ok()?;
+    Some(BASE64.encode(bytes))
+}
+
+fn decode(payload: &str) -> Option<Histogram<u64>> {
+    let bytes = BASE64.decode(payload).ok()?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
+}

@@ -1,0 +1,541 @@
+//! Two sets of runs compared at equal work, series by series and measure by measure: what is worse, by how much, how sure that is, and which runs
+//! show it. Too few runs are said to be too few.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Serialize, Serializer};
+
+use super::kind::Kind;
+use super::limit::{Figure, Growth, Limit};
+use super::rank::{self, Estimate};
+use super::sample::{Measure, RunSample, SeriesKey};
+use super::work::{Costs, Point, relative_spread, runs_needed};
+use super::{median, normal, quantile_of_sorted, resample, several};
+use crate::category::Category;
+
+/// A stratum with fewer runs on a side is left out.
+const FEWEST: usize = 3;
+/// Fewer runs are not resampled.
+const RESAMPLED: usize = 8;
+/// A part is looked at from this share of the wall time on.
+const WORTH: f64 = 0.01;
+/// A smaller effect is none, however sure it is: Vargha and Delaney's bound of a small one.
+const SMALL_EFFECT: f64 = 0.56;
+
+/// What counts as a change.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The least relative growth of the median that is worth a word.
+    pub least: f64,
+    /// How often a comparison of equals, all measures together, may be called a change.
+    pub alpha: f64,
+    /// Of the intervals.
+    pub confidence: f64,
+    /// What must not happen; without any, every measure that became worse counts.
+    pub limits: Vec<Limit>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { least: 0.1, alpha: 0.01, confidence: 0.95, limits: Vec::new() }
+    }
+}
+
+/// What a comparison came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No change worth a word.
+    Same,
+    /// Faster.
+    Better,
+    /// Slower.
+    Worse,
+    /// Too few runs, or the work differs too much.
+    CannotSay,
+}
+
+impl Verdict {
+    /// The verdict on several: worse when any is, else open when any is.
+    fn of(parts: impl Iterator<Item = Self>) -> Self {
+        let parts: Vec<Self> = parts.collect();
+        [Self::Worse, Self::CannotSay, Self::Better]
+            .into_iter()
+            .find(|verdict| parts.contains(verdict))
+            .unwrap_or(Self::Same)
+    }
+}
+
+/// One measure compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was compared.
+    #[serde(serialize_with = "as_text")]
+    pub measure: Measure,
+    /// Median before, in seconds, at equal work like everything here.
+    pub before: f64,
+    /// Median now, in seconds.
+    pub after: f64,
+    /// The shift between both (Hodges and Lehmann), in seconds.
+    pub shift: Estimate,
+    /// The same relative to the median before.
+    pub relative: Estimate,
+    /// Change of the quantiles p50, p90 and p95, in seconds.
+    pub quantiles: BTreeMap<&'static str, Estimate>,
+    /// Its part of the wall time before and now; not for times of single calls.
+    pub share: Option<[f64; 2]>,
+    /// How often such a difference comes about by chance, corrected for all measures of the series.
+    pub p: f64,
+    /// How often a run of now is the slower one.
+    pub superiority: f64,
+    /// What of the relative change may be due to different work.
+    pub margin: f64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What kind of change; also of a change of the spread alone.
+    pub kind: Option<Kind>,
+    /// Runs that each side lacks; `None` when there are enough.
+    pub missing: Option<usize>,
+}
+
+/// A limit held against one series.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitFound {
+    /// The limit as it was set.
+    #[serde(serialize_with = "as_text")]
+    pub limit: Limit,
+    /// The growth, in seconds; of shares in parts of one.
+    pub growth: Option<Estimate>,
+    /// What is allowed, in the same unit.
+    pub allowed: Option<f64>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Runs that each side lacks.
+    pub missing: Option<usize>,
+}
+
+/// One series compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct SeriesCheck {
+    /// Which.
+    #[serde(flatten)]
+    pub key: SeriesKey,
+    /// Runs before and now that were compared.
+    pub runs: [usize; 2],
+    /// Runs of now for which there was nothing like them before.
+    pub left_out: usize,
+    /// The measures, run time first.
+    pub findings: Vec<Finding>,
+    /// The limits.
+    pub limits: Vec<LimitFound>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Two runs of now to look at: the usual one and the slowest.
+    pub examples: Vec<String>,
+}
+
+/// Everything compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// By series.
+    pub series: Vec<SeriesCheck>,
+    /// The verdict on all of them.
+    pub verdict: Verdict,
+}
+
+fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+/// Compares the runs of `after` with those of `before`.
+pub fn check(before: &[RunSample], after: &[RunSample], options: &Options) -> Check {
+    let keys: BTreeSet<&SeriesKey> = after.iter().map(|run| &run.key).collect();
+    let series: Vec<SeriesCheck> = keys
+        .into_iter()
+        .map(|key| {
+            let of = |runs: &'_ [RunSample]| -> Vec<RunSample> {
+                let mut runs: Vec<RunSample> =
+                    runs.iter().filter(|run| run.key == *key).cloned().collect();
+                runs.sort_by(|a, b| (a.started_ns, &a.id).cmp(&(b.started_ns, &b.id)));
+                runs
+            };
+            one_series(key, &of(before), &of(after), options)
+        })
+        .collect();
+    let verdict = if series.is_empty() {
+        Verdict::CannotSay
+    } else {
+        Verdict::of(series.iter().map(|series| series.verdict))
+    };
+    Check { series, verdict }
+}
+
+fn one_series(
+    key: &SeriesKey,
+    before: &[RunSample],
+    after: &[RunSample],
+    options: &Options,
+) -> SeriesCheck {
+    let strata = Strata::new(before, after);
+    let measures = Measure::of_runs(before.iter().chain(after));
+    let levelled: Vec<Levelled> =
+        measures.into_iter().filter_map(|measure| Levelled::new(measure, &strata)).collect();
+    let wall = levelled.iter().find(|levelled| levelled.measure == Measure::Wall);
+    let tests: Vec<f64> = levelled
+        .iter()
+        .map(|levelled| {
+            rank::mann_whitney(&levelled.runs(0), &levelled.runs(1)).map_or(1.0, |test| test.p)
+        })
+        .collect();
+    let findings: Vec<Finding> = levelled
+        .iter()
+        .zip(several::holm(&tests))
+        .filter_map(|(levelled, p)| finding(levelled, wall?, (p, tests.len()), options))
+        .collect();
+    let limits: Vec<LimitFound> =
+        options.limits.iter().map(|limit| limit_found(limit, &levelled, options)).collect();
+    let wall_verdict = findings.first().map_or(Verdict::CannotSay, |wall| wall.verdict);
+    let verdict = if limits.is_empty() {
+        let worse = findings
+            .iter()
+            .map(|finding| finding.verdict)
+            .filter(|verdict| *verdict == Verdict::Worse);
+        Verdict::of(worse.chain([wall_verdict]))
+    } else {
+        Verdict::of(limits.iter().map(|limit| limit.verdict))
+    };
+    SeriesCheck {
+        key: key.clone(),
+        runs: [0, 1].map(|side| strata.runs(side)),
+        left_out: after.len() - strata.runs(1),
+        examples: wall.map(Levelled::examples).unwrap_or_default(),
+        findings,
+        limits,
+        verdict,
+    }
+}
+
+/// Runs that are alike but for their amount of work, before and now.
+struct Strata<'a>(Vec<[Vec<&'a RunSample>; 2]>);
+
+impl<'a> Strata<'a> {
+    fn new(before: &'a [RunSample], after: &'a [RunSample]) -> Self {
+        let by_suite = Self::split(before, after, true);
+        // Names that hardly repeat are no suites.
+        if by_suite.runs(1) * 5 >= after.len() * 4 {
+            by_suite
+        } else {
+            Self::split(before, after, false)
+        }
+    }
+
+    fn split(before: &'a [RunSample], after: &'a [RunSample], by_suite: bool) -> Self {
+        let mut strata: BTreeMap<_, [Vec<&RunSample>; 2]> = BTreeMap::new();
+        for (side, runs) in [before, after].into_iter().enumerate() {
+            for run in runs {
+                let suite = run.suite.as_deref().filter(|_| by_suite);
+                strata.entry((suite, run.draft_length)).or_default()[side].push(run);
+            }
+        }
+        let enough = |sides: &[Vec<&RunSample>; 2]| sides.iter().all(|runs| runs.len() >= FEWEST);
+        Self(strata.into_values().filter(enough).collect())
+    }
+
+    fn runs(&self, side: usize) -> usize {
+        self.0.iter().map(|stratum| stratum[side].len()).sum()
+    }
+}
+
+/// A measure of both sides at equal work.
+struct Levelled {
+    measure: Measure,
+    /// By run, in the order of time: its id and its values.
+    sides: [Vec<(String, Vec<f64>)>; 2],
+    margin: f64,
+}
+
+impl Levelled {
+    fn new(measure: Measure, strata: &Strata<'_>) -> Option<Self> {
+        let mut sides = [Vec::new(), Vec::new()];
+        let (mut margin, mut weight) = (0.0, 0.0);
+        let mut raw = Vec::new();
+        for stratum in &strata.0 {
+            let points: [Vec<(&RunSample, Vec<Point>)>; 2] = [0, 1].map(|side| {
+                let of = stratum[side].iter().map(|run| (*run, measure.points(run, side == 1)));
+                of.filter(|(_, points)| !points.is_empty()).collect()
+            });
+            if points.iter().any(|runs| runs.len() < FEWEST) {
+                continue;
+            }
+            let all: Vec<Point> =
+                points.iter().flatten().flat_map(|(_, points)| points.clone()).collect();
+            let costs = Costs::fit(&all);
+            let alike = points[1].len() as f64;
+            margin += alike * costs.margin(&all);
+            weight += alike;
+            raw.extend(all.iter().filter(|point| !point.second).map(|point| point.value));
+            for (side, runs) in points.into_iter().enumerate() {
+                for (run, points) in runs {
+                    let per_unit = |point: &Point| {
+                        let expected = costs.of(&point.work);
+                        if expected > 0.0 { point.value / expected } else { 1.0 }
+                    };
+                    let values = points.iter().map(per_unit).collect();
+                    sides[side].push((run.started_ns, run.id.clone(), values));
+                }
+            }
+        }
+        // What the usual work took, so that values are seconds again.
+        let usual = if median(&raw) > 0.0 { median(&raw) } else { super::work::mean(&raw) };
+        let sides: [Vec<(String, Vec<f64>)>; 2] =
+            sides.map(|mut runs: Vec<(u64, String, Vec<f64>)>| {
+                runs.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+                let seconds =
+                    |values: Vec<f64>| values.into_iter().map(|value| value * usual).collect();
+                runs.into_iter().map(|(_, id, values)| (id, seconds(values))).collect()
+            });
+        (weight > 0.0 && usual > 0.0).then_some(Self { measure, sides, margin: margin / weight })
+    }
+
+    /// One value a run: calls of one run share what made them slow.
+    fn runs(&self, side: usize) -> Vec<f64> {
+        self.sides[side].iter().map(|(_, values)| median(values)).collect()
+    }
+
+    fn quantile_shift(&self, share: f64, confidence: f64) -> Option<Estimate> {
+        let of = |side: usize| -> Vec<Vec<f64>> {
+            self.sides[side].iter().map(|(_, values)| values.clone()).collect()
+        };
+        resample::quantile_shift(&of(0), &of(1), share, confidence)
+    }
+
+    /// The runs of now nearest to their median and farthest above it.
+    fn examples(&self) -> Vec<String> {
+        let values = self.runs(1);
+        let middle = median(&values);
+        let by = |distance: &dyn Fn(f64) -> f64| {
+            let nearest = (0..values.len())
+                .min_by(|a, b| distance(values[*a]).total_cmp(&distance(values[*b])));
+            nearest.map(|at| self.sides[1][at].0.clone())
+        };
+        let usual = by(&|value| (value - middle).abs());
+        let slowest = by(&|value| -value);
+        let slowest = slowest.filter(|slowest| usual.as_ref() != Some(slowest));
+        usual.into_iter().chain(slowest).collect()
+    }
+}
+
+fn finding(
+    levelled: &Levelled,
+    wall: &Levelled,
+    (p, tests): (f64, usize),
+    options: &Options,
+) -> Option<Finding> {
+    let (first, second) = (levelled.runs(0), levelled.runs(1));
+    let test = rank::mann_whitney(&first, &second)?;
+    let shift = rank::hodges_lehmann(&first, &second, options.confidence)?;
+    let (before, after) = (median(&first), median(&second));
+    let wall_before = median(&wall.runs(0));
+    // A part that is usually nothing is held against the run.
+    let scale = if before > 0.0 { before } else { wall_before };
+    let relative = shift.times(1.0 / scale);
+    let margin = levelled.margin;
+    let sure = relative.widened(margin);
+    let of_run = !matches!(levelled.measure, Measure::Ttft | Measure::PerToken);
+    let worth = !of_run || before.max(after) >= WORTH * wall_before;
+    let noticeable = !of_run || shift.value.abs() >= WORTH * wall_before;
+    let significant =
+        p < options.alpha && relative.value.abs() >= options.least && worth && noticeable;
+    let needed = runs_needed(&first, &second, options.least, options.alpha);
+    let fewest = first.len().min(second.len());
+    let missing = needed.saturating_sub(fewest);
+    let (verdict, missing) = if significant && sure.low > 0.0 && test.superiority >= SMALL_EFFECT {
+        (Verdict::Worse, None)
+    } else if significant && sure.high < 0.0 && test.superiority <= 1.0 - SMALL_EFFECT {
+        (Verdict::Better, None)
+    } else if worth && (significant || margin > options.least) {
+        (Verdict::CannotSay, None)
+    } else if sure.high <= options.least || !worth {
+        (Verdict::Same, None)
+    } else if missing > 0 {
+        (Verdict::CannotSay, Some(missing))
+    } else {
+        (Verdict::Same, None)
+    };
+    let quantiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95)].into_iter();
+    let quantiles = quantiles.filter_map(|(name, share)| {
+        Some((name, levelled.quantile_shift(share, options.confidence)?))
+    });
+    let share = of_run && levelled.measure != Measure::Wall;
+    Some(Finding {
+        measure: levelled.measure.clone(),
+        before,
+        after,
+        shift,
+        relative,
+        quantiles: quantiles.collect(),
+        share: share.then(|| [0, 1].map(|side| median(&shares(levelled, wall, side)))),
+        p,
+        superiority: test.superiority,
+        margin,
+        verdict,
+        kind: Kind::of(&first, &second, options.least, options.alpha / tests.max(1) as f64)
+            .filter(|_| worth),
+        missing,
+    })
+}
+
+/// The measure's part of the wall time, by run.
+fn shares(levelled: &Levelled, wall: &Levelled, side: usize) -> Vec<f64> {
+    let whole: BTreeMap<&str, f64> =
+        wall.sides[side].iter().map(|(id, values)| (id.as_str(), median(values))).collect();
+    let part = |(id, values): &(String, Vec<f64>)| {
+        Some(median(values) / whole.get(id.as_str()).copied().filter(|whole| *whole > 0.0)?)
+    };
+    levelled.sides[side].iter().filter_map(part).collect()
+}
+
+fn limit_found(limit: &Limit, levelled: &[Levelled], options: &Options) -> LimitFound {
+    let none = LimitFound {
+        limit: limit.clone(),
+        growth: None,
+        allowed: None,
+        verdict: Verdict::CannotSay,
+        missing: None,
+    };
+    let of = |measure: &Measure| levelled.iter().find(|levelled| levelled.measure == *measure);
+    let (Some(found), Some(wall)) = (of(&limit.measure), of(&Measure::Wall)) else { return none };
+    // Each limit gets its part of what may go wrong by chance.
+    let confidence = 1.0 - (1.0 - options.confidence) / options.limits.len().max(1) as f64;
+    let (first, second) = (found.runs(0), found.runs(1));
+    let fewest = first.len().min(second.len());
+    let (growth, allowed, needed) = match limit.figure {
+        Figure::Share => {
+            let (first, second) = (shares(found, wall, 0), shares(found, wall, 1));
+            let Growth::Relative(points) = limit.growth else { return none };
+            let spread = relative_spread(&first).max(relative_spread(&second)) * median(&first);
+            (
+                rank::hodges_lehmann(&first, &second, confidence),
+                points,
+                rank::runs_needed(points, spread, options.alpha),
+            )
+        }
+        Figure::Quantile(share) => {
+            let mut before: Vec<f64> =
+                found.sides[0].iter().flat_map(|(_, values)| values.clone()).collect();
+            before.sort_by(f64::total_cmp);
+            let before = quantile_of_sorted(&before, share);
+            let allowed = match limit.growth {
+                Growth::Relative(growth) => before * growth,
+                Growth::Seconds(seconds) => seconds,
+            };
+            let margin = found.margin * before;
+            let relative = (allowed / before.max(f64::MIN_POSITIVE)).max(options.least / 2.0);
+            let at_median = runs_needed(&first, &second, relative, options.alpha);
+            let needed =
+                (at_median as f64 * rarity(share)).max(1.0 / (1.0 - share)).max(1.0 / share);
+            let growth =
+                found.quantile_shift(share, confidence).map(|growth| growth.widened(margin));
+            (growth, allowed, rank::index(needed.ceil()))
+        }
+    };
+    let Some(growth) = growth else { return none };
+    // A quantile that no run lies beyond is a guess, and resampling a handful of runs is no interval.
+    let least_runs = match limit.figure {
+        Figure::Quantile(share) => {
+            rank::index((1.0 / share.min(1.0 - share)).ceil()).max(RESAMPLED)
+        }
+        Figure::Share => RESAMPLED,
+    };
+    let missing = needed.saturating_sub(fewest);
+    let (verdict, missing) = if fewest < least_runs {
+        (Verdict::CannotSay, Some(missing.max(least_runs - fewest)))
+    } else if growth.value > allowed {
+        if growth.low > 0.0 {
+            (Verdict::Worse, None)
+        } else {
+            (Verdict::CannotSay, Some(missing.max(1)))
+        }
+    } else if growth.high <= allowed || missing == 0 {
+        (Verdict::Same, None)
+    } else {
+        (Verdict::CannotSay, Some(missing))
+    };
+    LimitFound { growth: Some(growth), allowed: Some(allowed), verdict, missing, ..none }
+}
+
+/// How many times as many values a quantile needs as the median does, to be as sure: for normal values.
+fn rarity(share: f64) -> f64 {
+    let variance = |share: f64| {
+        let z = normal::quantile(share);
+        share * (1.0 - share) * (z * z).exp()
+    };
+    variance(share) / variance(0.5)
+}
+
+impl SeriesCheck {
+    /// In one line: what grew, how sure that is, and the part that made it grow.
+    pub fn sentence(&self, options: &Options) -> String {
+        let Some(wall) = self.findings.first() else {
+            return format!(
+                "nothing to compare: {} runs before and {} now that are alike",
+                self.runs[0], self.runs[1]
+            );
+        };
+        let Some(growth) = wall.quantiles.get("p50") else { return String::new() };
+        let per_cent = (options.confidence * 100.0).round();
+        let text = format!(
+            "p50 wall {} ({per_cent} %: {} to {})",
+            signed(growth.value),
+            signed(growth.low),
+            signed(growth.high)
+        );
+        let parts = self.findings.iter().filter(|finding| finding.verdict == self.verdict);
+        let missing = wall.missing.filter(|_| self.verdict == Verdict::CannotSay);
+        if let Some((part, shift)) = culprit(parts) {
+            format!("{text}: {part} {}", signed(shift))
+        } else if let Some(missing) = missing {
+            format!("{text}: not enough runs, need {missing} more")
+        } else if wall.verdict == Verdict::CannotSay {
+            format!("{text}: the runs' work differs too much to tell")
+        } else {
+            text
+        }
+    }
+}
+
+/// The part of a run that changed most: a tool rather than its category.
+fn culprit<'a>(findings: impl Iterator<Item = &'a Finding>) -> Option<(String, f64)> {
+    let parts = findings.filter_map(|finding| {
+        let (name, rank) = match &finding.measure {
+            Measure::Tool(name) => (format!("tool `{name}`"), 1.05),
+            Measure::Category(category) => {
+                (category.name().to_owned(), if *category == Category::Tool { 0.95 } else { 1.0 })
+            }
+            _ => return None,
+        };
+        matches!(finding.verdict, Verdict::Worse | Verdict::Better).then_some((
+            name,
+            finding.shift.value,
+            rank,
+        ))
+    });
+    parts
+        .max_by(|a, b| (a.1.abs() * a.2).total_cmp(&(b.1.abs() * b.2)))
+        .map(|(name, shift, _)| (name, shift))
+}
+
+/// Seconds with their sign.
+fn signed(seconds: f64) -> String {
+    let text = match seconds.abs() {
+        size if size >= 9.995 => format!("{seconds:+.1} s"),
+        size if size >= 0.0995 => format!("{seconds:+.2} s"),
+        size if size >= 0.000_995 => format!("{:+.1} ms", seconds * 1e3),
+        _ => format!("{:+.0} us", seconds * 1e6),
+    };
+    if text.starts_with("+0 ") || text.starts_with("-0 ") { "0".to_owned() } else { text }
+}
+
+#[cfg(test)]
+#[path = "check/tests.rs"]
+mod tests;

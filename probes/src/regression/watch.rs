@@ -1,0 +1,178 @@
+//! Series of runs watched as they come: one [`Detector`] for each measure of each agent, model and upstream. When a series becomes slower the
+//! watcher says so once, with the part that made it slower and two runs to look at; and once more when it is over.
+
+mod detector;
+mod model;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use detector::{Change, Detector, Observation, Settings};
+use serde::{Deserialize, Serialize};
+
+use super::check::{Options, check};
+use super::kind::Kind;
+use super::rank::Estimate;
+use super::sample::{Measure, RunSample, SeriesKey};
+use crate::category::Category;
+
+/// Series that are watched at once; the one that has been quiet for longest makes room.
+const MOST_SERIES: usize = 64;
+/// Runs of a series that are kept to say what made it slower.
+const KEPT_RUNS: usize = 400;
+/// Runs before a change that it is explained by.
+const BEFORE: usize = 150;
+
+/// A series that is slower than it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Regression {
+    /// Which series.
+    #[serde(flatten)]
+    pub key: SeriesKey,
+    /// What became slower: `wall`, `ttft`, `per_token` or `tool`.
+    pub measure: String,
+    /// How.
+    pub kind: Kind,
+    /// The start of the first run that was slower, in nanoseconds since the epoch.
+    pub since_ns: u64,
+    /// When it was over, in nanoseconds since the epoch; `None` while it lasts.
+    #[serde(default)]
+    pub ended_ns: Option<u64>,
+    /// The shift of the median in seconds, at equal work.
+    pub shift: Estimate,
+    /// The same, relative to the median before.
+    pub relative: Estimate,
+    /// Slower runs when it was found.
+    pub runs: usize,
+    /// In one line: what grew and the part that made it grow.
+    pub sentence: String,
+    /// Two slower runs: the usual one and the slowest.
+    pub examples: Vec<String>,
+}
+
+/// Watches any number of series.
+#[derive(Debug)]
+pub struct Watcher {
+    settings: Settings,
+    series: BTreeMap<SeriesKey, Series>,
+}
+
+#[derive(Debug)]
+struct Series {
+    runs: VecDeque<RunSample>,
+    latest_ns: u64,
+    detectors: Vec<(Measure, Detector, Option<Regression>)>,
+}
+
+impl Watcher {
+    /// The measures that are watched.
+    const MEASURES: [Measure; 4] =
+        [Measure::Wall, Measure::Ttft, Measure::PerToken, Measure::Category(Category::Tool)];
+
+    /// Watches nothing yet.
+    pub const fn new(settings: Settings) -> Self {
+        Self { settings, series: BTreeMap::new() }
+    }
+
+    /// Takes a run, in the order in which runs end, and returns what began or ended by it.
+    pub fn take(&mut self, run: &RunSample) -> Vec<Regression> {
+        if !self.series.contains_key(&run.key) {
+            self.make_room();
+        }
+        let settings = &self.settings;
+        let series = self.series.entry(run.key.clone()).or_insert_with(|| Series {
+            runs: VecDeque::new(),
+            latest_ns: 0,
+            detectors: Self::MEASURES
+                .into_iter()
+                .map(|measure| (measure, Detector::new(settings.clone()), None))
+                .collect(),
+        });
+        series.latest_ns = run.started_ns;
+        series.runs.push_back(run.clone());
+        if series.runs.len() > KEPT_RUNS {
+            series.runs.pop_front();
+        }
+        let Series { runs, detectors, .. } = series;
+        let mut told = Vec::new();
+        for (measure, detector, active) in detectors {
+            let Some(seen) = observation(measure, run) else { continue };
+            match detector.take(seen) {
+                Some(Change::Slower { since_ns, kind, shift, relative, runs: count }) => {
+                    let (sentence, examples) = explained(runs, since_ns, settings.least);
+                    let regression = Regression {
+                        key: run.key.clone(),
+                        measure: measure.to_string(),
+                        kind,
+                        since_ns,
+                        ended_ns: None,
+                        shift,
+                        relative,
+                        runs: count,
+                        sentence,
+                        examples,
+                    };
+                    told.push(active.insert(regression).clone());
+                }
+                Some(Change::Over { at_ns }) => {
+                    let over = active.take();
+                    told.extend(over.map(|over| Regression { ended_ns: Some(at_ns), ..over }));
+                }
+                None => {}
+            }
+        }
+        told
+    }
+
+    /// What is slower now.
+    pub fn active(&self) -> Vec<Regression> {
+        let all = self.series.values().flat_map(|series| &series.detectors);
+        all.filter_map(|(_, _, active)| active.clone()).collect()
+    }
+
+    fn make_room(&mut self) {
+        if self.series.len() < MOST_SERIES {
+            return;
+        }
+        // One that is slower is let go last: nobody would be told of its end.
+        let quiet = self.series.iter().min_by_key(|(_, series)| {
+            (series.detectors.iter().any(|(_, _, active)| active.is_some()), series.latest_ns)
+        });
+        if let Some(key) = quiet.map(|(key, _)| key.clone()) {
+            self.series.remove(&key);
+        }
+    }
+}
+
+/// The run's value of a measure; of its calls the mean, whose work is the mean of theirs.
+fn observation(measure: &Measure, run: &RunSample) -> Option<Observation> {
+    let points = measure.points(run, false);
+    let first = points.first()?;
+    let count = points.len() as f64;
+    let mut work = vec![0.0; first.work.len()];
+    let mut value = 0.0;
+    for point in &points {
+        value += point.value / count;
+        for (sum, amount) in work.iter_mut().zip(&point.work) {
+            *sum += amount / count;
+        }
+    }
+    // The draft length is a setting, not an amount: each has costs of its own.
+    let stratum = run.draft_length;
+    (value > 0.0).then_some(Observation { at_ns: run.started_ns, work, value, stratum })
+}
+
+/// What made runs slower since then, and two of them.
+fn explained(runs: &VecDeque<RunSample>, since_ns: u64, least: f64) -> (String, Vec<String>) {
+    let (after, before): (Vec<_>, Vec<_>) =
+        runs.iter().cloned().partition(|run| run.started_ns >= since_ns);
+    let before = &before[before.len().saturating_sub(BEFORE)..];
+    // The detector has decided already; here only the part that grew is looked for.
+    let options = Options { least: least / 2.0, alpha: 0.05, ..Options::default() };
+    let check = check(before, &after, &options);
+    check.series.first().map_or_else(Default::default, |series| {
+        (series.sentence(&options), series.examples.clone())
+    })
+}
+
+#[cfg(test)]
+mod tests;

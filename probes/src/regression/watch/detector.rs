@@ -1,0 +1,328 @@
+//! One series of values watched for a lasting change: Page's cumulative sums of normal scores of ranks among earlier runs. Ranks make it indifferent
+//! to the shape of the noise, the limit follows from how rare false alarms are to be, and an alarm counts when the shift is also large enough.
+
+use std::collections::VecDeque;
+
+use super::super::kind::Kind;
+use super::super::rank::{Estimate, hodges_lehmann};
+use super::super::work::{Costs, Point};
+use super::model::Model;
+
+/// Runs that the usual is learned from, at most.
+const LEARNED: usize = 1_500;
+/// The latest runs are not learned from, so that a change is not taken for usual before it is found.
+const GUARD: usize = 60;
+/// The usual is learned anew after so many runs.
+const REFIT: usize = 25;
+/// What is added to the reference of Siegmund's approximation for the overshoot.
+const OVERSHOOT: f64 = 1.166;
+/// The end of a change is believed from this sum on.
+const OVER: f64 = 5.0;
+/// A sum that grew for longer without a change to be told is that of no abrupt change, and begins anew.
+const LOOKED: usize = 120;
+/// Runs of a change that are compared with the usual, at most.
+const COMPARED: usize = 150;
+
+/// How a series is watched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The relative shift of the median that is to be found quickly; half of it is the least that is told.
+    pub least: f64,
+    /// Runs before anything is said.
+    pub fewest: usize,
+    /// Runs, on average, from one false alarm of one measure to the next.
+    pub between_false_alarms: f64,
+    /// A change that lasts for so many runs is the new usual.
+    pub accepted_after: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { least: 0.1, fewest: 50, between_false_alarms: 20_000.0, accepted_after: 2_000 }
+    }
+}
+
+/// One value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// When, in nanoseconds since the epoch.
+    pub at_ns: u64,
+    /// The work behind it.
+    pub work: Vec<f64>,
+    /// The value in seconds; above 0.
+    pub value: f64,
+    /// A setting under which values are of their own kind; when it changes, the usual is learned anew.
+    pub stratum: u32,
+}
+
+/// What became of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It is slower.
+    Slower {
+        /// The start of the first run that was.
+        since_ns: u64,
+        /// How.
+        kind: Kind,
+        /// By how many seconds, at the usual work.
+        shift: Estimate,
+        /// By how much, relatively.
+        relative: Estimate,
+        /// Slower runs by now.
+        runs: usize,
+    },
+    /// It is no longer slower, or has been for so long that this is the usual now.
+    Over {
+        /// The start of the first run that was not.
+        at_ns: u64,
+    },
+}
+
+/// A cumulative sum, and where it began to grow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    value: f64,
+    /// Values since it was 0.
+    length: usize,
+}
+
+impl Sum {
+    fn add(&mut self, step: f64) {
+        self.value += step;
+        self.length += 1;
+        if self.value <= 0.0 {
+            *self = Self::default();
+        }
+    }
+}
+
+/// While a series is slower.
+#[derive(Clone, Debug)]
+struct Slower {
+    /// Values since the change, those included by which it was found.
+    length: usize,
+    /// Half of the shift, in scores.
+    half: f64,
+    back: Sum,
+}
+
+/// Watches one series.
+#[derive(Clone, Debug)]
+pub struct Detector {
+    settings: Settings,
+    seen: VecDeque<Observation>,
+    model: Option<Model>,
+    /// Half of the shift that is looked for, and the sum at which it is believed.
+    bar: (f64, f64),
+    age: usize,
+    up: Sum,
+    down: Sum,
+    slower: Option<Slower>,
+}
+
+impl Detector {
+    /// Has seen nothing.
+    pub const fn new(settings: Settings) -> Self {
+        let sum = Sum { value: 0.0, length: 0 };
+        Self {
+            settings,
+            seen: VecDeque::new(),
+            model: None,
+            bar: (0.5, f64::INFINITY),
+            age: 0,
+            up: sum,
+            down: sum,
+            slower: None,
+        }
+    }
+
+    /// Whether the series is slower than it was.
+    pub const fn is_slower(&self) -> bool {
+        self.slower.is_some()
+    }
+
+    /// Takes a value, in the order of time.
+    pub fn take(&mut self, seen: Observation) -> Option<Change> {
+        if self
+            .seen
+            .back()
+            .is_some_and(|last| last.stratum != seen.stratum || last.work.len() != seen.work.len())
+        {
+            let over = self.slower.is_some().then_some(Change::Over { at_ns: seen.at_ns });
+            *self = Self::new(self.settings.clone());
+            self.seen.push_back(seen);
+            return over;
+        }
+        let at_ns = seen.at_ns;
+        self.seen.push_back(seen);
+        if self.slower.is_none() {
+            while self.seen.len() > LEARNED + GUARD {
+                self.seen.pop_front();
+            }
+            self.learn();
+        }
+        let score = self.model.as_ref()?.score(self.seen.back()?);
+        if self.slower.is_some() { self.follow(score, at_ns) } else { self.look(score) }
+    }
+
+    /// Learns the usual when it is time.
+    fn learn(&mut self) {
+        self.age += 1;
+        let known = self.seen.len().saturating_sub(GUARD.min(self.seen.len() / 3));
+        // What grows at the moment may be a change.
+        let known = known.min(self.seen.len().saturating_sub(self.up.length));
+        let due = self.model.is_none() || self.age >= REFIT;
+        if due && known >= self.settings.fewest {
+            self.age = 0;
+            let model = Model::fit(&self.seen.make_contiguous()[..known]);
+            // Half of the shift that is looked for, in scores.
+            let shift = (1.0 + self.settings.least).ln();
+            let shift = shift / (model.deviation * model.inflation).max(f64::MIN_POSITIVE);
+            let half = (shift / 2.0).clamp(0.25, 0.75);
+            self.bar = (half, limit(half, self.settings.between_false_alarms));
+            self.model = Some(model);
+        }
+    }
+
+    /// While all is as usual.
+    fn look(&mut self, score: f64) -> Option<Change> {
+        let (half, limit) = self.bar;
+        let score = score / self.model.as_ref()?.inflation;
+        self.up.add(score - half);
+        self.down.add(-score - half);
+        if self.down.value > limit {
+            let length = self.down.length.min(self.seen.len());
+            if self.shift_of(length).is_some_and(|(_, shift)| -shift.high >= self.least_told()) {
+                // Faster: what was before is not the usual any more.
+                self.forget_before(length);
+                return None;
+            }
+            if length > LOOKED {
+                self.down = Sum::default();
+            }
+        }
+        if self.up.value <= limit {
+            return None;
+        }
+        let length = self.up.length.min(self.seen.len());
+        let (shift, relative) = self.shift_of(length)?;
+        if relative.value < self.least_told() || relative.low <= self.surely() {
+            if length > LOOKED {
+                self.up = Sum::default();
+            }
+            return None;
+        }
+        let split = self.seen.len() - length;
+        let model = self.model.as_ref()?;
+        let (before, after) = self.seen.make_contiguous().split_at(split);
+        let ratios = |seen: &[Observation]| -> Vec<f64> {
+            seen.iter().map(|seen| model.above(seen).exp()).collect()
+        };
+        let latest = &before[before.len().saturating_sub(COMPARED)..];
+        let kind = Kind::of(&ratios(latest), &ratios(after), self.settings.least / 2.0, 0.01);
+        let scores: f64 = after.iter().map(|seen| model.score(seen)).sum();
+        self.slower = Some(Slower {
+            length,
+            half: (scores / length as f64 / 2.0).max(half / 2.0),
+            back: Sum::default(),
+        });
+        Some(Change::Slower {
+            since_ns: after.first()?.at_ns,
+            kind: kind.filter(|kind| *kind == Kind::Trend).unwrap_or(Kind::Step),
+            shift,
+            relative,
+            runs: length,
+        })
+    }
+
+    /// The least relative shift that is told. While it is not known how runs differ by the hour, an hour must not look like a change.
+    fn least_told(&self) -> f64 {
+        let hours = self.model.as_ref().is_some_and(Model::knows_hours);
+        self.settings.least * if hours { 0.5 } else { 1.5 }
+    }
+
+    /// What the shift must surely exceed.
+    fn surely(&self) -> f64 {
+        let hours = self.model.as_ref().is_some_and(Model::knows_hours);
+        if hours { 0.0 } else { self.settings.least * 1.2 }
+    }
+
+    /// The shift of the latest values against those before, in seconds and relatively.
+    fn shift_of(&mut self, length: usize) -> Option<(Estimate, Estimate)> {
+        let split = self.seen.len() - length;
+        let (before, after) = self.seen.make_contiguous().split_at(split);
+        shift_between(self.model.as_ref()?, before, after)
+    }
+
+    /// While it is slower: is it over?
+    fn follow(&mut self, score: f64, at_ns: u64) -> Option<Change> {
+        let slower = self.slower.as_mut()?;
+        slower.length += 1;
+        slower.back.add(slower.half - score);
+        let (length, back) = (slower.length.min(self.seen.len()), slower.back);
+        if back.value > OVER {
+            let first = self.seen.len() - back.length.min(self.seen.len());
+            let at_ns = self.seen.get(first).map_or(at_ns, |seen| seen.at_ns);
+            // The slow runs in between are not learned from.
+            self.seen.drain(self.seen.len() - length..first);
+            self.calm();
+            return Some(Change::Over { at_ns });
+        }
+        if length >= self.settings.accepted_after {
+            self.forget_before(length);
+            return Some(Change::Over { at_ns });
+        }
+        None
+    }
+
+    /// Begins anew with the latest values.
+    fn forget_before(&mut self, keep: usize) {
+        self.seen.drain(..self.seen.len() - keep.min(self.seen.len()));
+        self.model = None;
+        self.calm();
+    }
+
+    fn calm(&mut self) {
+        self.up = Sum::default();
+        self.down = Sum::default();
+        self.slower = None;
+    }
+}
+
+/// The sum at which a change is believed, so that sums of normal scores less `half` get there by chance once in `runs` values: Siegmund's
+/// approximation, solved by halving.
+fn limit(half: f64, runs: f64) -> f64 {
+    let between = |limit: f64| {
+        let reach = 2.0 * half * (limit + OVERSHOOT);
+        (reach.exp() - reach - 1.0) / (2.0 * half * half)
+    };
+    let (mut low, mut high) = (0.0, 100.0);
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if between(middle) < runs { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// The shift from before to after in seconds and relatively, its interval wider by what different work may explain.
+fn shift_between(
+    model: &Model,
+    before: &[Observation],
+    after: &[Observation],
+) -> Option<(Estimate, Estimate)> {
+    let before = &before[before.len().saturating_sub(COMPARED)..];
+    let point = |second: bool| {
+        move |seen: &Observation| Point { work: seen.work.clone(), value: seen.value, second }
+    };
+    let points: Vec<Point> =
+        before.iter().map(point(false)).chain(after.iter().map(point(true))).collect();
+    // Fitted to both sides: what was learned before knows nothing of work that never varied.
+    let costs = Costs::fit(&points);
+    let away = |seen: &[Observation]| -> Vec<f64> {
+        seen.iter().map(|seen| model.away_by(&costs, seen)).collect()
+    };
+    let logs = hodges_lehmann(&away(before), &away(after), 0.95)?.widened(costs.margin(&points));
+    let relative =
+        Estimate { value: logs.value.exp_m1(), low: logs.low.exp_m1(), high: logs.high.exp_m1() };
+    Some((relative.times(model.usual), relative))
+}
