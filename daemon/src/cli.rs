@@ -2,9 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(not(feature = "engine"))]
+use crate::commands::regression_bench;
+use crate::commands::{baseline, check, demo, run, runs, serve, where_};
 #[cfg(feature = "engine")]
 use crate::commands::{bench, models};
-use crate::commands::{demo, run, runs, serve, where_};
 use crate::settings::StoreArgs;
 
 /// Where is the time going? A latency profiler for agents on language models.
@@ -35,6 +37,11 @@ pub enum Command {
     Where(where_::WhereArgs),
     /// List the latest runs
     Runs(runs::RunsArgs),
+    /// Keep runs under a name, for later ones to be held against
+    #[command(subcommand)]
+    Baseline(baseline::BaselineCommand),
+    /// Say whether runs became slower than a baseline: exit code 1 when they did, 2 when there is no telling
+    Check(check::CheckArgs),
     /// Models: which are at hand, fetch one, does one fit this machine
     #[cfg(feature = "engine")]
     #[command(subcommand)]
@@ -42,4 +49,16 @@ pub enum Command {
     #[cfg(feature = "engine")]
     /// Measure the engine: plain, speculative, and beside mlx_lm
     Bench(bench::BenchArgs),
+    #[cfg(not(feature = "engine"))]
+    /// Measure what needs no engine
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// What can be measured without an engine.
+#[cfg(not(feature = "engine"))]
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// How soon slower runs are found, and how often there are none, over simulated series
+    Regression(regression_bench::RegressionArgs),
 }

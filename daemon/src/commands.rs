@@ -1,11 +1,14 @@
 //! The commands: what each does with its arguments. Every command takes its arguments and where the store is, and returns
 //! the exit code; errors are told by `main`.
 
+pub mod baseline;
 #[cfg(feature = "engine")]
 pub mod bench;
+pub mod check;
 pub mod demo;
 #[cfg(feature = "engine")]
 pub mod models;
+pub mod regression_bench;
 pub mod run;
 pub mod runs;
 pub mod serve;

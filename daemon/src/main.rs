@@ -4,10 +4,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+#[cfg(not(feature = "engine"))]
+use dwell::cli::BenchCommand;
 use dwell::cli::{Cli, Command};
+#[cfg(not(feature = "engine"))]
+use dwell::commands::regression_bench;
+use dwell::commands::{baseline, check, demo, run, runs, serve, where_};
 #[cfg(feature = "engine")]
 use dwell::commands::{bench, models};
-use dwell::commands::{demo, run, runs, serve, where_};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -24,10 +28,16 @@ fn main() -> ExitCode {
             Command::Serve(args) => serve::serve(args, &cli.store).await,
             Command::Where(args) => where_::where_(args, &cli.store),
             Command::Runs(args) => runs::runs(args, &cli.store),
+            Command::Baseline(command) => baseline::baseline(command, &cli.store),
+            Command::Check(args) => check::check(args, &cli.store),
             #[cfg(feature = "engine")]
             Command::Models(command) => models::models(command).await,
             #[cfg(feature = "engine")]
             Command::Bench(args) => bench::bench(args, &cli.store).await,
+            #[cfg(not(feature = "engine"))]
+            Command::Bench(BenchCommand::Regression(args)) => {
+                regression_bench::regression(args, &cli.store)
+            }
         }
     });
     // Threads that still wait for something must not keep the program.

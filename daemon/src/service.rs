@@ -2,12 +2,16 @@
 //! runs, then what keeps and sends them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use dwell_engine::backend::Backend;
+use dwell_probes::regression::RunSample;
+use dwell_probes::regression::watch::Regression;
+use dwell_probes::time::Stamp;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,7 +28,8 @@ use crate::ledger::{self, Ledger, Outlets};
 use crate::otlp::Outward;
 use crate::relay::{self, Own, Relay};
 use crate::settings::Settings;
-use crate::store::Writer;
+use crate::store::{self, Reader, Writer};
+use crate::watch::{self, Memory, Watch};
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -47,6 +52,7 @@ pub struct Service {
     push: Option<Push>,
     forwarder: Forwarder,
     grpc: Option<Grpc>,
+    watch: Option<Watch>,
     writer: Writer,
 }
 
@@ -76,6 +82,14 @@ impl Service {
         });
         let metrics = push.as_ref().map(|push| push.sink.clone());
         let runs = runs.with_budget(settings.upstreams.latency_budget);
+        let (runs, watch) = if settings.watching.on {
+            let (settled, inbox) = tokio::sync::mpsc::channel(watch::QUEUE);
+            let memory = Arc::new(Past { data_dir: settings.data_dir.clone() });
+            let watch = Watch::start(&settings.watching, ledger.clone(), memory, inbox);
+            (runs.watched(settled), Some(watch))
+        } else {
+            (runs, None)
+        };
         let runs = runs.start(Outlets { store, export, metrics });
         let metrics =
             export::routes(ledger.clone(), backend.clone(), exporter.as_ref(), push.as_ref());
@@ -100,6 +114,7 @@ impl Service {
             runs,
             exporter,
             push,
+            watch,
             forwarder,
             grpc,
             writer,
@@ -151,7 +166,14 @@ impl Service {
                 push.shutdown(FLUSH).await;
             }
         };
-        tokio::join!(spans, metrics, self.forwarder.shutdown(FLUSH));
+        let watch = async move {
+            if let Some(watch) = self.watch
+                && tokio::time::timeout(FLUSH, watch.finish()).await.is_err()
+            {
+                tracing::warn!("runs were still being looked at; the next start goes on with them");
+            }
+        };
+        tokio::join!(spans, metrics, self.forwarder.shutdown(FLUSH), watch);
         let writer = self.writer;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the store did not finish");
@@ -171,6 +193,35 @@ async fn grpc(addr: Option<SocketAddr>, intake: &Intake, stop: &CancellationToke
                 "OTLP over gRPC is off: it cannot listen there; OTLP over HTTP is on the one port, or choose another address with --otlp-grpc"
             );
             None
+        }
+    }
+}
+
+/// Runs that the watch learns from when it starts.
+const PAST_RUNS: usize = 1500;
+
+/// The store as the watch's memory.
+#[derive(Debug)]
+struct Past {
+    data_dir: PathBuf,
+}
+
+impl Memory for Past {
+    fn past(&self) -> Vec<RunSample> {
+        let read = Reader::open(&self.data_dir).and_then(|it| it.samples(Stamp(0), PAST_RUNS));
+        read.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no past runs to learn from");
+            Vec::new()
+        })
+    }
+
+    fn told(&self) -> Vec<Regression> {
+        store::regressions(&self.data_dir)
+    }
+
+    fn keep(&self, active: &[Regression]) {
+        if let Err(error) = store::keep_regressions(&self.data_dir, active) {
+            tracing::warn!(%error, "`dwell where` will not show what became slower");
         }
     }
 }

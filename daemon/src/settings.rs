@@ -2,6 +2,7 @@
 
 mod otlp;
 mod upstreams;
+mod watching;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 
 pub use otlp::{Otlp, OtlpArgs};
 pub use upstreams::{Budgets, Key, Upstream, UpstreamArgs, Upstreams};
+pub use watching::{Grafana, Watching};
 
 use crate::hub::Model;
 
@@ -111,6 +113,8 @@ pub struct Settings {
     pub upstreams: Upstreams,
     /// How OTLP is received and handed on.
     pub otlp: Otlp,
+    /// How runs are watched.
+    pub watching: Watching,
 }
 
 impl Settings {
@@ -150,6 +154,8 @@ impl Settings {
             tracing: true,
             upstreams: Upstreams::default(),
             otlp: Otlp::default(),
+            // Learning from the past is for daemons that stay.
+            watching: Watching { on: false, ..Watching::default() },
         })
     }
 }

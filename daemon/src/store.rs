@@ -1,12 +1,14 @@
 //! The runs on disk: SQLite in write-ahead mode, one thread that writes, any number of processes that read, also while the
 //! daemon runs and after it was killed. It keeps facts (runs, calls, spans); accounts are made from them when they are read.
 
+mod baselines;
 mod read;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use baselines::{Baselines, keep_regressions, regressions};
 pub use read::Reader;
 pub use write::{Hold, Writer};
 
@@ -50,6 +52,22 @@ pub enum Error {
         /// Ours.
         known: i64,
     },
+    /// No such baseline.
+    #[error(
+        "there is no baseline `{name}`; there are: {names}. `dwell baseline save NAME` makes one"
+    )]
+    UnknownBaseline {
+        /// What was asked for.
+        name: String,
+        /// Those there are.
+        names: String,
+    },
+    /// A name that cannot be a file's.
+    #[error("`{0}` is no name for a baseline; use letters, digits, `-`, `_` and `.`")]
+    BaselineName(String),
+    /// A file that is none.
+    #[error(transparent)]
+    Baseline(#[from] dwell_probes::regression::BaselineError),
     /// The folder cannot be made or locked.
     #[error("cannot use {}: {source}; set --data-dir or DWELL_DATA_DIR to a folder that can be written", path.display())]
     Folder {

@@ -13,6 +13,7 @@ pub mod models;
 mod paint;
 #[cfg(feature = "engine")]
 pub mod progress;
+pub mod regression;
 pub mod runs;
 mod table;
 #[cfg(test)]

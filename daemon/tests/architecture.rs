@@ -46,12 +46,16 @@ const MODULES: &[(&str, &[&str])] = &[
     ("intake", &["ledger", "body", "otlp"]),
     ("api", &["ledger", "body"]),
     ("export", &["ledger", "otlp"]),
+    ("watch", &["ledger", "settings"]),
     ("agent", &["ledger", "ids"]),
     ("terminal", &[]),
     ("backend", &["hub", "settings"]),
     (
         "service",
-        &["api", "export", "gateway", "intake", "ledger", "otlp", "relay", "settings", "store"],
+        &[
+            "api", "export", "gateway", "intake", "ledger", "otlp", "relay", "settings", "store",
+            "watch",
+        ],
     ),
     (
         "commands",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
 use dwell::store::Reader;
 use dwell_engine::fake::{Fake, Script};
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         tracing: true,
         upstreams: Upstreams::default(),
         otlp: Otlp::default(),
+        watching: Watching::default(),
     }
 }
 

@@ -48,7 +48,5 @@ fn quantile_of_sorted(sorted: &[f64], share: f64) -> f64 {
 
 /// The value in the middle; 0 when there are none.
 fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    quantile_of_sorted(&sorted, 0.5)
+    resample::quantile_of(&mut values.to_vec(), 0.5).unwrap_or(0.0)
 }

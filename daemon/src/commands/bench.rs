@@ -38,6 +38,7 @@ use self::result::{Case, Outcome, Sample, Side};
 use self::table::TableArgs;
 use self::turns::Effort;
 use super::models::at_hand;
+use super::regression_bench::{RegressionArgs, regression};
 use crate::backend::load_backend;
 use crate::settings::{EngineArgs, EngineChoice, Settings, StoreArgs};
 use crate::terminal::bench as screen_of;
@@ -80,6 +81,8 @@ enum What {
     Account(AccountArgs),
     /// Measure how fast spans are taken, and what memory they cost while the store or the Collector is slow
     Intake(IntakeArgs),
+    /// How soon slower runs are found, and how often there are none, over simulated series
+    Regression(RegressionArgs),
 }
 
 /// Measures, and shows what came of it.
@@ -88,6 +91,7 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
         Some(What::Table(args)) => return table::table(args, store).await,
         Some(What::Account(args)) => return account::account(args),
         Some(What::Intake(args)) => return intake::intake(args).await,
+        Some(What::Regression(args)) => return regression(args, store),
         None => {}
     }
     let settings = settings(args, store)?;

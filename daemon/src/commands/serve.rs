@@ -8,7 +8,9 @@ use anyhow::Result;
 use super::at_hand;
 use crate::backend::load_backend;
 use crate::service::Service;
-use crate::settings::{EngineArgs, Otlp, OtlpArgs, Settings, StoreArgs, UpstreamArgs, Upstreams};
+use crate::settings::{
+    EngineArgs, Otlp, OtlpArgs, Settings, StoreArgs, UpstreamArgs, Upstreams, Watching,
+};
 
 /// The flags of `dwell serve`.
 #[derive(Debug, clap::Args)]
@@ -35,9 +37,12 @@ pub async fn serve(args: &ServeArgs, store: &StoreArgs) -> Result<ExitCode> {
         "--listen {}: dwell has no access control and listens on loopback addresses only, such as 127.0.0.1:7070",
         args.listen
     );
-    let upstreams = Upstreams::read(&args.upstreams, &|name| std::env::var(name).ok())?;
+    let env = |name: &str| std::env::var(name).ok();
+    let upstreams = Upstreams::read(&args.upstreams, &env)?;
     let otlp = Otlp::read(&args.otlp, &args.upstreams)?;
-    let settings = Settings { upstreams, otlp, ..Settings::new(args.listen, store, &args.engine)? };
+    let watching = Watching::read(&args.upstreams, &env)?;
+    let settings = Settings::new(args.listen, store, &args.engine)?;
+    let settings = Settings { upstreams, otlp, watching, ..settings };
     at_hand(&settings).await?;
     let backend = load_backend(&settings)?;
     let models: Vec<String> =

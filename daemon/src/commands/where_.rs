@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::settings::StoreArgs;
-use crate::store::Reader;
-use crate::terminal::{Screen, account, tell};
+use crate::store::{Reader, regressions};
+use crate::terminal::{Screen, account, regression, tell};
 
 /// What `dwell where` can be told.
 #[derive(Debug, clap::Args)]
@@ -22,11 +22,17 @@ pub struct WhereArgs {
 
 /// Shows the account of one run.
 pub fn where_(args: &WhereArgs, store: &StoreArgs) -> Result<ExitCode> {
-    let report = Reader::open(&store.data_dir()?)?.report(args.run.as_deref())?;
+    let data_dir = store.data_dir()?;
+    let report = Reader::open(&data_dir)?.report(args.run.as_deref())?;
+    let mut slower = regressions(&data_dir);
+    slower.retain(|slower| report.run.agent.as_deref().unwrap_or_default() == slower.key.agent);
     let text = if args.json {
-        format!("{}\n", serde_json::to_string_pretty(&report)?)
+        let mut json = serde_json::to_value(&report)?;
+        json["regressions"] = serde_json::to_value(&slower)?;
+        format!("{}\n", serde_json::to_string_pretty(&json)?)
     } else {
-        account::full(&report, Screen::stdout())
+        let screen = Screen::stdout();
+        account::full(&report, screen) + &regression::active(&slower, screen)
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)

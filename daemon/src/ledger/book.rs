@@ -11,6 +11,7 @@ use dwell_probes::span::SpanId;
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Exchange;
 use dwell_probes::{infer, metrics, trace};
+use tokio::sync::mpsc;
 
 use super::entry::{Ends, Entry, ends, state_when_silent};
 use super::event::{Arrival, Departure, Event, Link, Record, RunDeclared, Spans};
@@ -73,6 +74,11 @@ impl Book {
         }
     }
 
+    /// Tells this one of every run that is over.
+    pub(super) fn watched(&mut self, watch: mpsc::Sender<Arc<RunReport>>) {
+        self.outbox.watched(watch);
+    }
+
     /// Draws the conclusions from an event.
     pub(super) fn take(&mut self, event: Event) {
         self.changed = true;
@@ -82,6 +88,7 @@ impl Book {
             Event::Arrival(arrival) => self.arrive(*arrival),
             Event::Departure(departure) => self.depart(*departure),
             Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
+            Event::Measured(samples) => self.meter.take(samples, &self.outbox),
         }
     }
 
@@ -293,6 +300,7 @@ impl Book {
     pub(super) fn settle(&mut self, now: Stamp) {
         for entry in self.entries.values_mut().filter(|entry| entry.is_settled(now)) {
             self.meter.take(entry.samples(), &self.outbox);
+            self.outbox.settled(|| entry.report());
         }
     }
 

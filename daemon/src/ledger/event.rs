@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dwell_probes::cache::CacheUse;
 use dwell_probes::call::{Call, Ending, ToolRequest};
+use dwell_probes::metrics::Sample;
 use dwell_probes::report::RunReport;
 use dwell_probes::run::Run;
 use dwell_probes::span::{Span, SpanId, TraceId};
@@ -131,6 +132,8 @@ pub enum Event {
         /// The spans, of any number of traces.
         spans: Vec<Span>,
     },
+    /// Somebody who watches the runs has something for the metrics.
+    Measured(Vec<Sample>),
 }
 
 /// What the ledger has concluded and somebody must keep or send on.

@@ -178,6 +178,7 @@ pub struct Ledger {
     dropped: Arc<Dropped>,
     budget: LatencyBudget,
     unstored: Arc<Semaphore>,
+    watch: Option<mpsc::Sender<Arc<RunReport>>>,
 }
 
 impl Ledger {
@@ -195,7 +196,7 @@ impl Ledger {
         };
         let unstored = handle.unstored.clone();
         let budget = LatencyBudget::default();
-        (handle, Self { messages, inbox, publish, dropped, budget, unstored })
+        (handle, Self { messages, inbox, publish, dropped, budget, unstored, watch: None })
     }
 
     /// The same, holding calls against this budget.
@@ -204,12 +205,21 @@ impl Ledger {
         Self { budget, ..self }
     }
 
+    /// Tells this one of every run that is over and settled.
+    #[must_use]
+    pub fn watched(self, watch: mpsc::Sender<Arc<RunReport>>) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
     /// Starts the task that owns the runs.
-    pub fn start(self, outlets: Outlets) -> Running {
+    pub fn start(mut self, outlets: Outlets) -> Running {
         let messages = self.messages.clone();
         let mut book = Book::new(outlets);
         book.set_budget(self.budget);
         book.outbox().share_room(self.unstored.clone());
+        if let Some(watch) = self.watch.take() {
+            book.watched(watch);
+        }
         Running { messages, task: tokio::spawn(self.work(book)) }
     }
 
@@ -247,6 +257,7 @@ impl Ledger {
         self.dropped.count("store", book.outbox().take_unsent_to_store());
         self.dropped.count("export", book.outbox().take_unsent_to_export());
         self.dropped.count("spans of no run", book.take_unclaimed());
+        self.dropped.count("watch", book.outbox().take_unwatched());
         let dropped = self.dropped.list();
         let old = self.publish.borrow().clone();
         let runs = book.changed_reports();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dwell_probes::metrics::Sink;
+use dwell_probes::report::RunReport;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::event::{Record, Spans};
@@ -33,16 +34,41 @@ pub(super) struct Outbox {
     unstored: Arc<Semaphore>,
     unsent_to_store: u64,
     unsent_to_export: u64,
+    watch: Option<mpsc::Sender<Arc<RunReport>>>,
+    unwatched: u64,
 }
 
 impl Outbox {
     pub(super) fn new(outlets: Outlets) -> Self {
-        Self { outlets, unstored: room_on_the_way(), unsent_to_store: 0, unsent_to_export: 0 }
+        Self {
+            outlets,
+            unstored: room_on_the_way(),
+            unsent_to_store: 0,
+            unsent_to_export: 0,
+            watch: None,
+            unwatched: 0,
+        }
     }
 
     /// Has others see how much room there is.
     pub(super) fn share_room(&mut self, unstored: Arc<Semaphore>) {
         self.unstored = unstored;
+    }
+
+    pub(super) fn watched(&mut self, watch: mpsc::Sender<Arc<RunReport>>) {
+        self.watch = Some(watch);
+    }
+
+    /// Tells who watches of a run that is over; its report is made only for them.
+    pub(super) fn settled(&mut self, report: impl FnOnce() -> RunReport) {
+        if let Some(watch) = &self.watch {
+            self.unwatched += u64::from(watch.try_send(Arc::new(report())).is_err());
+        }
+    }
+
+    /// Runs that who watches had no room for, since the last time.
+    pub(super) fn take_unwatched(&mut self) -> u64 {
+        std::mem::take(&mut self.unwatched)
     }
 
     pub(super) fn store(&mut self, record: Record) {

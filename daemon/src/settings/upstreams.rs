@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 /// The file that is read when it lies in the current folder and no other is named.
-const FILE: &str = "dwell.toml";
+pub(super) const FILE: &str = "dwell.toml";
 
 /// Flags of the commands that relay.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -188,6 +188,8 @@ struct File {
         reason = "read by the settings for OTLP; here it is only a name that is known"
     )]
     spans: Option<IgnoredAny>,
+    #[expect(dead_code, reason = "read by those who watch; here it is only a name that is known")]
+    watch: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -350,7 +352,7 @@ pub(super) fn config_text(args: &UpstreamArgs) -> Result<Option<(PathBuf, String
     Ok(Some((path, text)))
 }
 
-fn key(name: &str, variable: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Key> {
+pub(super) fn key(name: &str, variable: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Key> {
     let key = env(variable).map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
     let key = key.with_context(|| {
         format!("the key of {name} is to come from the environment variable {variable}, which is not set")

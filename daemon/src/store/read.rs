@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dwell_probes::call::Call;
+use dwell_probes::regression::RunSample;
 use dwell_probes::report::{RunReport, report};
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::Span;
+use dwell_probes::time::Stamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::de::DeserializeOwned;
 
@@ -52,6 +54,23 @@ impl Reader {
         let ids =
             select.query_map([limit], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
         ids.iter().map(|id| self.run(id)).collect()
+    }
+
+    /// The latest runs that are over and began at `since` or later, as a comparison needs them, oldest first.
+    pub fn samples(&self, since: Stamp, limit: usize) -> Result<Vec<RunSample>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let since = i64::try_from(since.0).unwrap_or(i64::MAX);
+        let mut select = self.connection.prepare(
+            "SELECT id FROM runs WHERE state = 'finished' AND started_ns >= ?1 ORDER BY started_ns DESC, id DESC LIMIT ?2",
+        )?;
+        let ids = select
+            .query_map([since, limit], |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()?;
+        let mut samples = Vec::with_capacity(ids.len());
+        for id in ids.iter().rev() {
+            samples.extend(RunSample::of(&self.run(id)?));
+        }
+        Ok(samples)
     }
 
     /// The run with this id or the only one whose id begins so; the latest one for `None`.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstream, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstream, Upstreams, Watching, any_port};
 use dwell_engine::fake::{Fake, Script, ScriptedRound};
 use dwell_probes::cache::{CacheUse, Change, Recomputed};
 use dwell_probes::metrics::LatencyBudget;
@@ -94,6 +94,7 @@ impl Traffic {
             tracing: true,
             upstreams,
             otlp: Otlp::default(),
+            watching: Watching::default(),
         };
         let answered = AtomicU64::new(0);
         let fake = Fake::new(4, move |_| script(answered.fetch_add(1, Ordering::Relaxed)));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
 use dwell_engine::fake::Fake;
 use dwell_probes::names::metrics::{ALL, Metric, MetricKind, prometheus_label};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ fn settings(data_dir: &std::path::Path) -> Settings {
         engine: EngineChoice::None,
         upstreams: Upstreams::default(),
         otlp: Otlp::default(),
+        watching: Watching::default(),
         draft_tokens: None,
         queue: 4,
         parallel: 1,

@@ -221,12 +221,6 @@ metrics! {
         "Spans that wait to be exported.";
     STARTED: Gauge, "dwell.started" ["s"] ["version"]
         "When the daemon was started, in unix time.";
-    REGRESSION_ACTIVE: Gauge, "dwell.regression.active" [""] ["agent", "model", "upstream", "measure", "kind"]
-        "1 while a series is worse than its own past.";
-    REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind"]
-        "By how much it is worse.";
-    REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind"]
-        "Since when it is worse, in unix time.";
     CPU_TIME: Counter, "dwell.host.cpu.time" ["s"] []
         "CPU time that the daemon used, all its threads together.";
     RESIDENT_MEMORY: Gauge, "dwell.host.memory.resident" ["By"] []

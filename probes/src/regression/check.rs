@@ -149,9 +149,15 @@ fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, to: S) -> Result<S::O
 
 /// Compares the runs of `after` with those of `before`.
 pub fn check(before: &[RunSample], after: &[RunSample], options: &Options) -> Check {
-    let keys: BTreeSet<&SeriesKey> = after.iter().map(|run| &run.key).collect();
+    let keys = |runs: &'_ [RunSample]| -> BTreeSet<SeriesKey> {
+        runs.iter().map(|run| run.key.clone()).collect()
+    };
+    let (known, now) = (keys(before), keys(after));
+    // Other agents' runs say nothing about those of the baseline.
+    let both: BTreeSet<SeriesKey> = now.intersection(&known).cloned().collect();
+    let keys = if both.is_empty() { now } else { both };
     let series: Vec<SeriesCheck> = keys
-        .into_iter()
+        .iter()
         .map(|key| {
             let of = |runs: &'_ [RunSample]| -> Vec<RunSample> {
                 let mut runs: Vec<RunSample> =

@@ -48,7 +48,7 @@ pub(super) fn quantile_shift(
 }
 
 /// Without sorting everything.
-fn quantile_of(values: &mut [f64], share: f64) -> Option<f64> {
+pub(super) fn quantile_of(values: &mut [f64], share: f64) -> Option<f64> {
     let at = share * values.len().checked_sub(1)? as f64;
     let below = super::rank::index(at.floor());
     let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);

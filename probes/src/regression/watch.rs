@@ -19,6 +19,8 @@ use crate::category::Category;
 const MOST_SERIES: usize = 64;
 /// Runs of a series that are kept to say what made it slower.
 const KEPT_RUNS: usize = 400;
+/// A series without runs for so long is let go: two weeks.
+const FORGOTTEN_NS: u64 = 14 * 86_400_000_000_000;
 /// Runs before a change that it is explained by.
 const BEFORE: usize = 150;
 
@@ -53,7 +55,8 @@ pub struct Regression {
 #[derive(Debug)]
 pub struct Watcher {
     settings: Settings,
-    series: BTreeMap<SeriesKey, Series>,
+    /// By draft length too: it is a setting, not an amount of work, and each has costs of its own.
+    series: BTreeMap<(SeriesKey, u32), Series>,
 }
 
 #[derive(Debug)]
@@ -75,11 +78,13 @@ impl Watcher {
 
     /// Takes a run, in the order in which runs end, and returns what began or ended by it.
     pub fn take(&mut self, run: &RunSample) -> Vec<Regression> {
-        if !self.series.contains_key(&run.key) {
-            self.make_room();
+        let mut told = self.let_go(run.started_ns);
+        let key = (run.key.clone(), run.draft_length);
+        if !self.series.contains_key(&key) {
+            told.extend(self.make_room());
         }
         let settings = &self.settings;
-        let series = self.series.entry(run.key.clone()).or_insert_with(|| Series {
+        let series = self.series.entry(key).or_insert_with(|| Series {
             runs: VecDeque::new(),
             latest_ns: 0,
             detectors: Self::MEASURES
@@ -93,7 +98,6 @@ impl Watcher {
             series.runs.pop_front();
         }
         let Series { runs, detectors, .. } = series;
-        let mut told = Vec::new();
         for (measure, detector, active) in detectors {
             let Some(seen) = observation(measure, run) else { continue };
             match detector.take(seen) {
@@ -129,17 +133,36 @@ impl Watcher {
         all.filter_map(|(_, _, active)| active.clone()).collect()
     }
 
-    fn make_room(&mut self) {
-        if self.series.len() < MOST_SERIES {
-            return;
-        }
-        // One that is slower is let go last: nobody would be told of its end.
-        let quiet = self.series.iter().min_by_key(|(_, series)| {
-            (series.detectors.iter().any(|(_, _, active)| active.is_some()), series.latest_ns)
+    /// Ends what belongs to series of which there were no runs for long: whether they are still slower, nobody knows.
+    fn let_go(&mut self, now_ns: u64) -> Vec<Regression> {
+        let mut told = Vec::new();
+        self.series.retain(|_, series| {
+            let stays = now_ns.saturating_sub(series.latest_ns) < FORGOTTEN_NS;
+            if !stays {
+                told.extend(series.ended(now_ns));
+            }
+            stays
         });
-        if let Some(key) = quiet.map(|(key, _)| key.clone()) {
-            self.series.remove(&key);
+        told
+    }
+
+    /// Lets the series go that has been quiet for longest, when there are too many.
+    fn make_room(&mut self) -> Vec<Regression> {
+        if self.series.len() < MOST_SERIES {
+            return Vec::new();
         }
+        let quiet = self.series.iter().min_by_key(|(_, series)| series.latest_ns);
+        let quiet = quiet.map(|(key, series)| (key.clone(), series.latest_ns));
+        let Some((key, latest_ns)) = quiet else { return Vec::new() };
+        self.series.remove(&key).map_or_else(Vec::new, |series| series.ended(latest_ns).collect())
+    }
+}
+
+impl Series {
+    /// What is slower in it, as over.
+    fn ended(&self, at_ns: u64) -> impl Iterator<Item = Regression> + '_ {
+        let active = self.detectors.iter().filter_map(|(_, _, active)| active.clone());
+        active.map(move |active| Regression { ended_ns: Some(at_ns), ..active })
     }
 }
 
@@ -156,9 +179,7 @@ fn observation(measure: &Measure, run: &RunSample) -> Option<Observation> {
             *sum += amount / count;
         }
     }
-    // The draft length is a setting, not an amount: each has costs of its own.
-    let stratum = run.draft_length;
-    (value > 0.0).then_some(Observation { at_ns: run.started_ns, work, value, stratum })
+    (value > 0.0).then_some(Observation { at_ns: run.started_ns, work, value })
 }
 
 /// What made runs slower since then, and two of them.

@@ -8,7 +8,7 @@ use dwell_probes::suite::Expectation;
 
 use super::*;
 use crate::settings::EngineChoice;
-use crate::settings::{Otlp, Upstreams};
+use crate::settings::{Otlp, Upstreams, Watching};
 
 fn settings(data_dir: &Path) -> Settings {
     Settings {
@@ -24,6 +24,7 @@ fn settings(data_dir: &Path) -> Settings {
         tracing: true,
         upstreams: Upstreams::default(),
         otlp: Otlp::default(),
+        watching: Watching::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::model::Model;
 /// Runs that the usual is learned from, at most.
 const LEARNED: usize = 1_500;
 /// The latest runs are not learned from, so that a change is not taken for usual before it is found.
-const GUARD: usize = 60;
+const GUARD: usize = 40;
 /// The usual is learned anew after so many runs.
 const REFIT: usize = 25;
 /// What is added to the reference of Siegmund's approximation for the overshoot.
@@ -51,8 +51,6 @@ pub struct Observation {
     pub work: Vec<f64>,
     /// The value in seconds; above 0.
     pub value: f64,
-    /// A setting under which values are of their own kind; when it changes, the usual is learned anew.
-    pub stratum: u32,
 }
 
 /// What became of a series.
@@ -143,16 +141,6 @@ impl Detector {
 
     /// Takes a value, in the order of time.
     pub fn take(&mut self, seen: Observation) -> Option<Change> {
-        if self
-            .seen
-            .back()
-            .is_some_and(|last| last.stratum != seen.stratum || last.work.len() != seen.work.len())
-        {
-            let over = self.slower.is_some().then_some(Change::Over { at_ns: seen.at_ns });
-            *self = Self::new(self.settings.clone());
-            self.seen.push_back(seen);
-            return over;
-        }
         let at_ns = seen.at_ns;
         self.seen.push_back(seen);
         if self.slower.is_none() {

@@ -1,0 +1,130 @@
+//! `dwell check`: are runs slower than a baseline? Exit code 0 when they are not, 1 when they are, 2 when there is no telling.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use dwell_probes::regression::{Check, Limit, Options, Verdict, check as compare};
+
+use super::baseline::{Choice, read};
+use crate::settings::StoreArgs;
+use crate::store::{Baselines, Reader};
+use crate::terminal::{Screen, regression, tell};
+
+/// How the result is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A table for people
+    #[default]
+    Text,
+    /// Everything as data
+    Json,
+    /// A test report that CI systems read
+    Junit,
+    /// Annotations of a GitHub workflow
+    Github,
+    /// A table for a pull request's comment
+    Markdown,
+}
+
+/// What `dwell check` can be told.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The baseline: its name, or a file that `dwell baseline export` wrote
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Check another baseline's runs instead of the store's
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["last", "since"])]
+    against: Option<String>,
+    /// Fail on this only, such as 'p95(ttft) > +10%', 'p50(wall) > +0.5s', 'share(tool) > +5%'; may be given several times
+    #[arg(long, value_name = "LIMIT")]
+    fail_on: Vec<Limit>,
+    /// The least growth of a median that counts, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    min_effect: f64,
+    #[command(flatten)]
+    choice: Choice,
+    /// How to show the result
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Show it as JSON: the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+/// Compares, shows, and says by the exit code what came of it.
+pub fn check(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
+    match checked(args, store) {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            // 1 means slower: what could not even be compared must not look like that.
+            tell(io::stderr(), &format!("dwell: {error:#}\n"));
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
+    ensure!(
+        args.min_effect > 0.0 && args.min_effect <= 1000.0,
+        "--min-effect {}: give per cent above 0",
+        args.min_effect
+    );
+    let data_dir = store.data_dir()?;
+    let load = |name: &str| {
+        let file = PathBuf::from(name);
+        if file.is_file() { read(&file) } else { Ok(Baselines::new(&data_dir).load(name)?) }
+    };
+    let before = load(&args.name)?;
+    let after = match &args.against {
+        Some(name) => load(name)?.samples,
+        None if args.choice.last.is_none() && args.choice.since.is_none() => {
+            // Runs of the baseline itself say nothing new.
+            let known: Vec<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
+            let mut runs = args.choice.runs(&Reader::open(&data_dir)?)?;
+            runs.retain(|run| !known.contains(&run.id.as_str()));
+            runs
+        }
+        None => args.choice.runs(&Reader::open(&data_dir)?)?,
+    };
+    if after.is_empty() {
+        bail!(
+            "there are no finished runs to compare with `{}`: run the agent, or choose others with --last, --since and --filter",
+            args.name
+        );
+    }
+    let options = Options {
+        least: args.min_effect / 100.0,
+        limits: args.fail_on.clone(),
+        ..Options::default()
+    };
+    let found = compare(&before.samples, &after, &options);
+    let format = if args.json { Format::Json } else { args.format };
+    let text = match format {
+        Format::Text => regression::check(&found, &before, &options, Screen::stdout()),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&as_json(&found, &options))?),
+        Format::Junit => regression::junit(&found, &options),
+        Format::Github => regression::github(&found, &options),
+        Format::Markdown => regression::markdown(&found, &before, &options),
+    };
+    tell(io::stdout(), &text);
+    Ok(ExitCode::from(match found.verdict {
+        Verdict::Same | Verdict::Better => 0,
+        Verdict::Worse => 1,
+        Verdict::CannotSay => 2,
+    }))
+}
+
+/// The check, each series with its sentence.
+fn as_json(found: &Check, options: &Options) -> serde_json::Value {
+    let mut json = serde_json::to_value(found).unwrap_or_default();
+    let series = json.get_mut("series").and_then(serde_json::Value::as_array_mut);
+    for (json, series) in series.into_iter().flatten().zip(&found.series) {
+        json["sentence"] = series.sentence(options).into();
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests;

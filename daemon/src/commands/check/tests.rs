@@ -1,0 +1,165 @@
+//! From a store to an exit code: save, run on, check; and the forms that CI systems read.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use dwell_probes::call::{Call, Ending};
+use dwell_probes::regression::Random;
+use dwell_probes::run::{Run, RunState};
+use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::time::Stamp;
+
+use super::*;
+use crate::commands::baseline::{BaselineCommand, baseline};
+use crate::ledger::Record;
+use crate::store::Writer;
+
+#[derive(Parser)]
+struct Checked {
+    #[command(flatten)]
+    args: CheckArgs,
+}
+
+#[derive(Parser)]
+struct Kept {
+    #[command(subcommand)]
+    command: BaselineCommand,
+}
+
+/// A store in a folder.
+struct Store(tempfile::TempDir);
+
+impl Store {
+    fn args(&self) -> StoreArgs {
+        StoreArgs { data_dir: Some(self.0.path().to_owned()) }
+    }
+
+    /// Adds runs of one call that take about so many milliseconds.
+    fn add(&self, seed: u64, count: u64, ms: f64) {
+        let mut random = Random::new(seed);
+        let (sender, writer) = Writer::start(self.0.path()).unwrap();
+        for at in 0..count {
+            let started = Stamp(Stamp::now().0 - (1000 - seed * 100 - at) * 1_000_000_000);
+            let took =
+                std::time::Duration::from_secs_f64(ms / 1e3 * (0.04 * random.normal()).exp());
+            let end = started.plus(u64::try_from(took.as_nanos()).unwrap());
+            let run = Run {
+                id: format!("run-{seed}-{at}"),
+                trace_id: TraceId([7; 16]),
+                root_span_id: SpanId([1; 8]),
+                agent: Some("coder <1>".into()),
+                name: None,
+                conversation: None,
+                started,
+                ended: Some(end),
+                state: RunState::Finished,
+            };
+            let call = Call {
+                joined: dwell_probes::call::Joined::Began,
+                id: format!("{seed}-{at}"),
+                trace_id: run.trace_id,
+                span_id: SpanId([2; 8]),
+                parent_id: None,
+                model: "m".into(),
+                upstream: "engine".into(),
+                start: started,
+                end: Some(end),
+                first_token: None,
+                input_tokens: 500,
+                output_tokens: 20,
+                cached_tokens: 0,
+                cache: None,
+                reasoning_tokens: 0,
+                tools: Vec::new(),
+                tool_results: Vec::new(),
+                ending: Ending::Answered,
+                speculation: None,
+                relay: None,
+            };
+            sender.try_send(Record::Run(Arc::new(run.clone()))).unwrap();
+            sender.try_send(Record::Call { run: run.id, call: Arc::new(call) }).unwrap();
+        }
+        drop(sender);
+        writer.finish();
+    }
+
+    fn keep(&self, arguments: &[&str]) -> Result<ExitCode> {
+        let all = ["baseline"].iter().chain(arguments);
+        baseline(&Kept::parse_from(all).command, &self.args())
+    }
+
+    /// The exit code.
+    fn check(&self, arguments: &[&str]) -> u8 {
+        let all = ["check"].iter().chain(arguments);
+        let code = check(&Checked::parse_from(all).args, &self.args()).unwrap();
+        (0..3).find(|known| code == ExitCode::from(*known)).unwrap()
+    }
+}
+
+#[test]
+fn exit_codes_say_same_slower_and_no_telling() {
+    let store = Store(tempfile::tempdir().unwrap());
+    assert_eq!(store.check(&["main"]), 2);
+    store.add(1, 40, 1000.0);
+    store.keep(&["save", "main", "--filter", "agent=coder <1>"]).unwrap();
+    // Nothing new since.
+    assert_eq!(store.check(&["main"]), 2);
+    store.add(2, 40, 1000.0);
+    assert_eq!(store.check(&["main"]), 0);
+    store.keep(&["save", "same", "--last", "40"]).unwrap();
+    store.add(3, 40, 1300.0);
+    assert_eq!(store.check(&["main", "--last", "40"]), 1);
+    assert_eq!(store.check(&["main", "--last", "2"]), 2);
+    for format in ["json", "junit", "github", "markdown"] {
+        assert_eq!(store.check(&["main", "--last", "40", "--format", format]), 1);
+    }
+    assert_eq!(store.check(&["main", "--last", "40", "--fail-on", "p50(wall) > +50%"]), 0);
+    assert_eq!(store.check(&["main", "--last", "40", "--fail-on", "p50(wall) > +10%"]), 1);
+    assert_eq!(store.check(&["main", "--against", "same"]), 0);
+    let file = store.0.path().join("main.json");
+    let path = file.to_str().unwrap();
+    store.keep(&["export", "main", path]).unwrap();
+    store.keep(&["rm", "main"]).unwrap();
+    assert_eq!(store.check(&["main"]), 2);
+    assert_eq!(store.check(&[path, "--last", "40"]), 1);
+    store.keep(&["import", path, "--as", "again"]).unwrap();
+    assert_eq!(store.check(&["again", "--last", "40"]), 1);
+    assert!(store.keep(&["save", "none", "--filter", "agent=nobody"]).is_err());
+}
+
+#[test]
+fn the_forms_name_what_grew_and_escape_what_they_must() {
+    let store = Store(tempfile::tempdir().unwrap());
+    store.add(1, 40, 1000.0);
+    let reader = || Reader::open(store.0.path()).unwrap();
+    let before = reader().samples(Stamp(0), 40).unwrap();
+    store.add(2, 40, 1300.0);
+    let after = reader().samples(Stamp(0), 40).unwrap();
+    let options = Options::default();
+    let found = compare(&before, &after, &options);
+    let junit = regression::junit(&found, &options);
+    assert!(junit.contains("coder &lt;1&gt;") && junit.contains("<failure message="), "{junit}");
+    assert_eq!(junit.matches("<testcase").count(), found.series[0].findings.len());
+    let github = regression::github(&found, &options);
+    assert!(github.starts_with("::error title=dwell%3A wall of coder <1>"), "{github}");
+    assert!(github.contains("%25") && github.contains("p50 wall +0."), "{github}");
+    let kept = dwell_probes::regression::Baseline::new("main", String::new(), [].into(), before);
+    let markdown = regression::markdown(&found, &kept, &options);
+    assert!(
+        markdown.contains("slower than the baseline `main`") && markdown.contains("coder &lt;1>"),
+        "{markdown}"
+    );
+    let text = regression::check(&found, &kept, &options, Screen::PLAIN);
+    assert!(
+        text.contains("p50 wall +0.")
+            && text.contains("worse, step")
+            && text.contains("`dwell where run-2-"),
+        "{text}"
+    );
+    let json = as_json(&found, &options);
+    assert!(json["series"][0]["sentence"].as_str().unwrap().starts_with("p50 wall"), "{json}");
+    assert_eq!(
+        (&json["verdict"], &json["series"][0]["findings"][0]["kind"]),
+        (&"worse".into(), &"step".into())
+    );
+}

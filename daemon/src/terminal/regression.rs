@@ -1,0 +1,311 @@
+//! Baselines and checks as text: a table for people, and the forms that CI systems read.
+
+use std::fmt::Write as _;
+
+use dwell_probes::regression::watch::Regression;
+use dwell_probes::regression::{Baseline, Check, Estimate, Finding, Options, SeriesCheck, Verdict};
+use dwell_probes::report::rfc3339;
+use dwell_probes::time::Stamp;
+
+use super::Screen;
+use super::format::{clip, count};
+use super::table::{Align, columns};
+
+const WIDTH: usize = 80;
+
+/// What a baseline holds.
+pub fn baseline(baseline: &Baseline, screen: Screen) -> String {
+    let host = &baseline.host;
+    let mut text = format!(
+        "{}  {}, saved {} by dwell {} on {} {}\n",
+        screen.strong(&baseline.name),
+        count(baseline.samples.len(), "run"),
+        baseline.saved_at.get(..19).unwrap_or(&baseline.saved_at).replace('T', " "),
+        baseline.version,
+        host.system,
+        host.architecture,
+    );
+    for series in &baseline.series {
+        let _infallible = writeln!(text, "  {}: {}", series.key, count(series.runs, "run"));
+    }
+    text
+}
+
+/// The list of baselines.
+pub fn baselines(all: &[Baseline], screen: Screen) -> String {
+    if all.is_empty() {
+        return "no baselines yet: `dwell baseline save NAME` keeps the latest runs\n".to_owned();
+    }
+    all.iter().map(|one| baseline(one, screen)).collect()
+}
+
+/// What is slower, as lines for `dwell where`.
+pub fn active(regressions: &[Regression], screen: Screen) -> String {
+    let line = |one: &Regression| {
+        let since = rfc3339(Stamp(one.since_ns));
+        let since = since.get(5..16).unwrap_or(&since).replace('T', " ");
+        let text = format!(
+            "slower since {since} UTC ({}, {}): {}",
+            one.measure,
+            one.kind.name(),
+            one.sentence
+        );
+        let mut text = screen.bad(&text);
+        if let Some(example) = one.examples.first() {
+            let _infallible =
+                write!(text, "\n{}", screen.faint(&format!("  see `dwell where {example}`")));
+        }
+        text + "\n"
+    };
+    regressions.iter().map(line).collect()
+}
+
+/// A comparison as a table.
+pub fn check(check: &Check, baseline: &Baseline, options: &Options, screen: Screen) -> String {
+    let mut text = String::new();
+    for series in &check.series {
+        let title =
+            format!("{}  {} runs before, {} now", series.key, series.runs[0], series.runs[1]);
+        let _infallible = writeln!(text, "{}", screen.strong(&clip(&title, WIDTH)));
+        let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
+        rows.extend(shown(series).map(|finding| row(finding).to_vec()));
+        if rows.len() > 1 {
+            let aligns =
+                [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
+            let mut lines = columns(&aligns, &rows);
+            lines[0] = screen.faint(&lines[0]);
+            let _infallible = writeln!(text, "{}", lines.join("\n"));
+        }
+        for limit in &series.limits {
+            let _infallible = writeln!(
+                text,
+                "{}: {}",
+                limit.limit,
+                limit_word(series, limit.verdict, limit.missing)
+            );
+        }
+        let sentence = series.sentence(options);
+        let sentence = if series.verdict == Verdict::Worse {
+            screen.bad(&sentence)
+        } else {
+            screen.strong(&sentence)
+        };
+        let _infallible = writeln!(text, "{sentence}");
+        if series.verdict == Verdict::Worse && !series.examples.is_empty() {
+            let _infallible = writeln!(text, "look at: {}", examples(series));
+        }
+        if series.left_out > 0 {
+            let left = count(series.left_out, "run");
+            let _infallible = writeln!(
+                text,
+                "{left} left out: the baseline has none of the same suite and draft length"
+            );
+        }
+        text.push('\n');
+    }
+    let machine = dwell_probes::regression::Machine::this();
+    if baseline.host != machine {
+        let _infallible = writeln!(
+            text,
+            "the baseline is of another machine ({} {}, {} processors)",
+            baseline.host.system, baseline.host.architecture, baseline.host.processors
+        );
+    }
+    let _infallible = writeln!(text, "{}", summary(check));
+    text
+}
+
+const HEADINGS: [&str; 7] = ["at equal work", "before", "now", "shift", "95 %", "p", ""];
+
+/// The measures that say something: what changed, and the run's own times.
+fn shown(series: &SeriesCheck) -> impl Iterator<Item = &Finding> {
+    series.findings.iter().enumerate().filter_map(|(at, finding)| {
+        (at < 3 || finding.verdict != Verdict::Same || finding.kind.is_some()).then_some(finding)
+    })
+}
+
+fn row(finding: &Finding) -> [String; 7] {
+    let Estimate { value, low, high } = finding.relative;
+    [
+        finding.measure.to_string(),
+        seconds(finding.before),
+        seconds(finding.after),
+        format!("{:+.1} %", value * 100.0),
+        format!("{:+.1} to {:+.1}", low * 100.0, high * 100.0),
+        if finding.p < 0.001 { "<0.001".to_owned() } else { format!("{:.3}", finding.p) },
+        word(finding),
+    ]
+}
+
+fn word(finding: &Finding) -> String {
+    let mut text = match (finding.verdict, finding.missing) {
+        (Verdict::Same, _) => String::new(),
+        (Verdict::Better, _) => "better".to_owned(),
+        (Verdict::Worse, _) => "worse".to_owned(),
+        (Verdict::CannotSay, Some(missing)) => format!("not enough runs, need {missing} more"),
+        (Verdict::CannotSay, None) => "the work differs too much to tell".to_owned(),
+    };
+    if let Some(kind) = finding.kind {
+        let blank = if text.is_empty() { "" } else { ", " };
+        text = format!("{text}{blank}{}", kind.name());
+    }
+    text
+}
+
+fn limit_word(series: &SeriesCheck, verdict: Verdict, missing: Option<usize>) -> String {
+    match (verdict, missing) {
+        (Verdict::Worse, _) => format!("exceeded; look at {}", examples(series)),
+        (Verdict::CannotSay, Some(missing)) => format!("not enough runs, need {missing} more"),
+        (Verdict::CannotSay, None) => "nothing to hold it against".to_owned(),
+        (Verdict::Same | Verdict::Better, _) => "kept".to_owned(),
+    }
+}
+
+fn examples(series: &SeriesCheck) -> String {
+    let commands: Vec<String> =
+        series.examples.iter().map(|id| format!("`dwell where {id}`")).collect();
+    commands.join(", ")
+}
+
+fn summary(check: &Check) -> &'static str {
+    match check.verdict {
+        Verdict::Same => "not slower than the baseline",
+        Verdict::Better => "faster than the baseline",
+        Verdict::Worse => "slower than the baseline",
+        Verdict::CannotSay => "no telling whether it is slower than the baseline",
+    }
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds >= 0.9995 => format!("{seconds:.2} s"),
+        seconds if seconds >= 0.000_999_5 => format!("{:.1} ms", seconds * 1e3),
+        seconds => format!("{:.1} us", seconds * 1e6),
+    }
+}
+
+/// The same for a pull request's comment.
+pub fn markdown(check: &Check, baseline: &Baseline, options: &Options) -> String {
+    let mut text = format!("### dwell: {} `{}`\n", summary(check), baseline.name);
+    for series in &check.series {
+        let _infallible = writeln!(
+            text,
+            "\n**{}**, {} runs before, {} now: {}\n\n| {} |\n|{}",
+            escaped(&series.key.to_string()),
+            series.runs[0],
+            series.runs[1],
+            series.sentence(options),
+            HEADINGS.join(" | "),
+            " --- |".repeat(HEADINGS.len()),
+        );
+        for finding in shown(series) {
+            let cells = row(finding).map(|cell| escaped(&cell));
+            let _infallible = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        for limit in &series.limits {
+            let kept = limit_word(series, limit.verdict, limit.missing);
+            let _infallible = writeln!(text, "\n- `{}`: {kept}", limit.limit);
+        }
+        if series.verdict == Verdict::Worse {
+            let _infallible = writeln!(text, "\nLook at {}.", examples(series));
+        }
+    }
+    text
+}
+
+/// For a cell of a Markdown table.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;")
+}
+
+/// What decided, as `(name, verdict, explanation)`: the limits where there are any, else the measures.
+fn cases(series: &SeriesCheck, options: &Options) -> Vec<(String, Verdict, String)> {
+    if series.findings.is_empty() {
+        return vec![("wall".to_owned(), Verdict::CannotSay, series.sentence(options))];
+    }
+    if !series.limits.is_empty() {
+        let case = |limit: &dwell_probes::regression::LimitFound| {
+            let why = limit_word(series, limit.verdict, limit.missing);
+            (limit.limit.to_string(), limit.verdict, format!("{why}. {}", series.sentence(options)))
+        };
+        return series.limits.iter().map(case).collect();
+    }
+    let case = |(at, finding): (usize, &Finding)| {
+        let [name, before, after, shift, interval, ..] = row(finding);
+        let why =
+            format!("{before} before, {after} now: {shift} (95 %: {interval}). {}", word(finding));
+        // Only the run's time decides when there are too few runs.
+        let verdict = if at > 0 && finding.verdict == Verdict::CannotSay {
+            Verdict::Same
+        } else {
+            finding.verdict
+        };
+        (
+            name,
+            verdict,
+            format!("{why}. {}. Look at {}", series.sentence(options), examples(series)),
+        )
+    };
+    series.findings.iter().enumerate().map(case).collect()
+}
+
+/// As a test report: each measure or limit a test, those without a verdict skipped.
+pub fn junit(check: &Check, options: &Options) -> String {
+    let xml = |text: &str| {
+        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+        clean.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    };
+    let mut text =
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"dwell check\">\n"
+            .to_owned();
+    for series in &check.series {
+        let cases = cases(series, options);
+        let number =
+            |wanted: Verdict| cases.iter().filter(|(_, verdict, _)| *verdict == wanted).count();
+        let name = xml(&series.key.to_string());
+        let _infallible = writeln!(
+            text,
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
+            cases.len(),
+            number(Verdict::Worse),
+            number(Verdict::CannotSay),
+        );
+        for (case, verdict, why) in &cases {
+            let _infallible =
+                write!(text, "    <testcase classname=\"{name}\" name=\"{}\"", xml(case));
+            let _infallible = match verdict {
+                Verdict::Worse => writeln!(text, "><failure message=\"{}\"/></testcase>", xml(why)),
+                Verdict::CannotSay => {
+                    writeln!(text, "><skipped message=\"{}\"/></testcase>", xml(why))
+                }
+                Verdict::Same | Verdict::Better => writeln!(text, "/>"),
+            };
+        }
+        text.push_str("  </testsuite>\n");
+    }
+    text + "</testsuites>\n"
+}
+
+/// As annotations of a GitHub workflow: errors for what is worse, warnings for what cannot be said.
+pub fn github(check: &Check, options: &Options) -> String {
+    // The characters that end a property or the line.
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let mut text = String::new();
+    for series in &check.series {
+        for (case, verdict, why) in cases(series, options) {
+            let level = match verdict {
+                Verdict::Worse => "error",
+                Verdict::CannotSay => "warning",
+                Verdict::Same | Verdict::Better => continue,
+            };
+            let title = property(&format!("dwell: {case} of {}", series.key));
+            let _infallible = writeln!(text, "::{level} title={title}::{}", data(&why));
+        }
+    }
+    let _infallible = writeln!(text, "::notice title=dwell::{}", summary(check));
+    text
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}

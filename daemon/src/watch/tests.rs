@@ -1,0 +1,201 @@
+//! A series that becomes slower is told once to each of those who are to know, again when it is over, and through their failures.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use dwell_probes::call::{Call, Ending};
+use dwell_probes::category::Category;
+use dwell_probes::report::report;
+use dwell_probes::run::{Run, RunState};
+use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::time::Stamp;
+use serde_json::Value;
+
+use super::*;
+use crate::ledger::Handle;
+use crate::settings::Grafana;
+
+const S: u64 = 1_000_000_000;
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<Vec<Regression>>>, Vec<Regression>);
+
+impl Memory for Kept {
+    fn past(&self) -> Vec<RunSample> {
+        Vec::new()
+    }
+    fn told(&self) -> Vec<Regression> {
+        self.1.clone()
+    }
+    fn keep(&self, active: &[Regression]) {
+        self.0.lock().unwrap().push(active.to_vec());
+    }
+}
+
+/// What a receiver was told: method, path, key and body.
+type Told = mpsc::Sender<(String, String, String, Value)>;
+
+/// A receiver that fails every first try.
+async fn receive(
+    State((told, tries)): State<(Told, Arc<Mutex<HashSet<String>>>)>,
+    request: Request,
+) -> impl IntoResponse {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let first = tries.lock().unwrap().insert(format!("{} {} {body:?}", parts.method, parts.uri));
+    if first && parts.uri.path() == "/hook" {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::new());
+    }
+    let key = parts.headers.get("authorization").map_or("", |key| key.to_str().unwrap());
+    let what = (
+        parts.method.to_string(),
+        parts.uri.path().to_owned(),
+        key.to_owned(),
+        serde_json::from_slice(&body).unwrap(),
+    );
+    told.send(what).await.unwrap();
+    (StatusCode::OK, "{\"id\": 7}".to_owned())
+}
+
+/// A run of `ms` milliseconds, all in one answered call.
+fn run(at: u64, ms: u64) -> Arc<RunReport> {
+    let started = Stamp(1_760_000_000 * S + at * 60 * S);
+    let end = started.plus(ms * 1_000_000);
+    let run = Run {
+        id: format!("run-{at}"),
+        trace_id: TraceId([7; 16]),
+        root_span_id: SpanId([1; 8]),
+        agent: Some("coder".into()),
+        name: None,
+        conversation: None,
+        started,
+        ended: Some(end),
+        state: RunState::Finished,
+    };
+    let call = Call {
+        joined: dwell_probes::call::Joined::Began,
+        id: SpanId([2; 8]).to_string(),
+        trace_id: run.trace_id,
+        span_id: SpanId([2; 8]),
+        parent_id: None,
+        model: "m".into(),
+        upstream: "engine".into(),
+        start: started,
+        end: Some(end),
+        first_token: None,
+        input_tokens: 100,
+        output_tokens: 10,
+        cached_tokens: 0,
+        cache: None,
+        reasoning_tokens: 0,
+        tools: Vec::new(),
+        tool_results: Vec::new(),
+        ending: Ending::Answered,
+        speculation: None,
+        relay: None,
+    };
+    Arc::new(report(&run, &[call], &[], 0))
+}
+
+#[tokio::test]
+async fn a_change_is_told_once_to_each_and_its_end_too() {
+    let (told, mut inbox) = mpsc::channel(64);
+    let router = Router::new().fallback(receive).with_state((told, Arc::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = Watching {
+        webhook: Some(format!("{url}/hook")),
+        alertmanager: Some(url.clone()),
+        grafana: Some(Grafana { url, token: None }),
+        repeat: Duration::from_secs(3600),
+        ..Watching::default()
+    };
+    let (ledger, mut events) = Handle::channel(64);
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let kept = Arc::new(Kept::default());
+    let watch = Watch::start(&settings, ledger, kept.clone(), settled);
+    for at in 0..240 {
+        let ms = if (120..180).contains(&at) { 1600 } else { 1000 } + at * 7919 % 60;
+        runs.send(run(at, ms)).await.unwrap();
+        // Told twice, as when a run goes on after it was over.
+        runs.send(run(at, ms)).await.unwrap();
+    }
+    let mut seen: Vec<(String, String, String, Value)> = Vec::new();
+    while seen.len() < 6 {
+        seen.push(inbox.recv().await.unwrap());
+    }
+    drop(runs);
+    watch.finish().await;
+    assert!(inbox.try_recv().is_err(), "told more than once");
+    let of = |path: &str| -> Vec<&(String, String, String, Value)> {
+        seen.iter().filter(|told| told.1.starts_with(path)).collect()
+    };
+    let hooks = of("/hook");
+    assert_eq!(
+        (&hooks[0].3["version"], &hooks[0].3["status"], &hooks[1].3["status"]),
+        (&"4".into(), &"firing".into(), &"resolved".into())
+    );
+    let alert = &hooks[0].3["alerts"][0];
+    assert_eq!(
+        (&alert["labels"]["agent"], &alert["labels"]["measure"]),
+        (&"coder".into(), &"wall".into())
+    );
+    assert_eq!(alert["fingerprint"], hooks[1].3["alerts"][0]["fingerprint"]);
+    assert_eq!(alert["startsAt"], hooks[1].3["alerts"][0]["startsAt"]);
+    assert!(alert["annotations"]["summary"].as_str().unwrap().contains("p50 wall +0."), "{alert}");
+    assert!(
+        alert["annotations"]["description"].as_str().unwrap().contains("dwell where run-1"),
+        "{alert}"
+    );
+    let alerts = of("/api/v2/alerts");
+    assert_eq!(alerts.len(), 2);
+    assert!(alerts[0].3[0]["endsAt"].as_str() > alerts[1].3[0]["endsAt"].as_str());
+    let annotations = of("/api/annotations");
+    assert_eq!(
+        (annotations[0].0.as_str(), annotations[1].0.as_str(), annotations[1].1.as_str()),
+        ("POST", "PATCH", "/api/annotations/7")
+    );
+    assert!(annotations[1].3["timeEnd"].as_u64() > annotations[1].3["time"].as_u64());
+    let mut values = Vec::new();
+    while let Ok(Event::Measured(samples)) = events.try_recv() {
+        values.push(samples.iter().map(|sample| sample.value).collect::<Vec<f64>>());
+    }
+    assert_eq!(values.len(), 2);
+    assert!(
+        (values[0][0] - 1.0).abs() < 1e-9
+            && (0.4..0.8).contains(&values[0][1])
+            && values[0][2] > 1.7e9,
+        "{values:?}"
+    );
+    assert_eq!(values[1], [0.0, 0.0, 0.0]);
+    let kept: Vec<usize> = kept.0.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(kept, [0, 1, 0]);
+}
+
+#[tokio::test]
+async fn what_passed_while_no_daemon_ran_is_said_to_be_over() {
+    let old = run(0, 1000);
+    let sample = RunSample::of(&old).unwrap();
+    assert!(sample.account[Category::Generation] > 0 || sample.wall_ns > 0);
+    let (told, mut inbox) = mpsc::channel(64);
+    let router = Router::new().fallback(receive).with_state((told, Arc::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let text = r#"{"agent":"coder","model":"m","upstream":"engine","measure":"wall","kind":"step","since_ns":1,
+        "shift":{"value":1.0,"low":0.5,"high":1.5},"relative":{"value":1.0,"low":0.5,"high":1.5},"runs":9,"sentence":"s","examples":[]}"#;
+    let before: Regression = serde_json::from_str(text).unwrap();
+    let settings = Watching { alertmanager: Some(url), ..Watching::default() };
+    let (ledger, _events) = Handle::channel(8);
+    let (_runs, settled) = mpsc::channel(QUEUE);
+    let _watch =
+        Watch::start(&settings, ledger, Arc::new(Kept(Mutex::default(), vec![before])), settled);
+    let (_, path, _, body) = inbox.recv().await.unwrap();
+    assert_eq!(path, "/api/v2/alerts");
+    assert!(body[0]["endsAt"].as_str() > body[0]["startsAt"].as_str());
+}
