@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
 use dwell_engine::backend::Backend;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -149,6 +149,7 @@ impl Daemon {
             tracing: true,
             upstreams: Upstreams::parse(config, &env).unwrap(),
             otlp: Otlp::default(),
+            watching: Watching::default(),
         };
         let service = Service::start(&settings, backend).await.unwrap();
         Self { service, folder }

@@ -164,8 +164,7 @@ impl Detector {
             self.age = 0;
             let model = Model::fit(&self.seen.make_contiguous()[..known]);
             // Half of the shift that is looked for, in scores.
-            let shift = (1.0 + self.settings.least).ln();
-            let shift = shift / (model.deviation * model.inflation).max(f64::MIN_POSITIVE);
+            let shift = model.shift((1.0 + self.settings.least).ln()) / model.inflation;
             let half = (shift / 2.0).clamp(0.25, 0.75);
             self.bar = (half, limit(half, self.settings.between_false_alarms));
             self.model = Some(model);

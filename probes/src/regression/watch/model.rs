@@ -1,6 +1,6 @@
 //! What a run of a series usually takes: the costs of its work, the hour of the day, and how far runs lie from that.
 
-use super::super::work::{Costs, NORMAL_PER_MAD, Point, solve};
+use super::super::work::{Costs, NORMAL_PER_MAD, Point, mean, solve};
 use super::super::{median, normal};
 use super::detector::Observation;
 
@@ -13,6 +13,8 @@ const RUNS: usize = 200;
 const LEVEL: usize = 200;
 /// Distances from the usual beyond so many deviations pull no more at the hours' fit.
 const FAR: f64 = 2.5;
+/// Runs by which the average effect of a shift is worked out.
+const SAMPLED: usize = 150;
 
 /// Fitted to the runs of a while.
 #[derive(Clone, Debug)]
@@ -22,8 +24,6 @@ pub(super) struct Model {
     level: f64,
     /// Logarithms of what runs took over what they should have, in ascending order.
     reference: Vec<f64>,
-    /// Their spread, as a standard deviation.
-    pub(super) deviation: f64,
     /// By how much neighbours resembling each other widen the spread of sums: 1 when they do not.
     pub(super) inflation: f64,
     /// What the usual run took, in seconds.
@@ -41,7 +41,6 @@ impl Model {
             hours: None,
             level: 0.0,
             reference: Vec::new(),
-            deviation: 0.0,
             inflation: 1.0,
             usual: median(&seen.iter().map(|seen| seen.value).collect::<Vec<f64>>()),
         };
@@ -64,8 +63,6 @@ impl Model {
             let level = median(stretch);
             in_order.extend(stretch.iter().map(|away| away - level));
         }
-        let distances: Vec<f64> = reference.iter().map(|away| away.abs()).collect();
-        model.deviation = NORMAL_PER_MAD * median(&distances);
         reference.sort_by(f64::total_cmp);
         model.reference = reference;
         model.inflation =
@@ -81,6 +78,14 @@ impl Model {
     /// The same as a normal score: its rank among the runs that the model was fitted to.
     pub(super) fn score(&self, seen: &Observation) -> f64 {
         self.score_of(self.above(seen))
+    }
+
+    /// What a shift of the logarithm comes to in scores, on average over the runs that it was fitted to: less than in deviations where tails
+    /// are heavy.
+    pub(super) fn shift(&self, log: f64) -> f64 {
+        let step = (self.reference.len() / SAMPLED).max(1);
+        let shifted = self.reference.iter().skip(step / 2).step_by(step);
+        mean(&shifted.map(|above| self.score_of(above + log)).collect::<Vec<f64>>())
     }
 
     fn score_of(&self, above: f64) -> f64 {

@@ -1,0 +1,121 @@
+//! Runs put beside each other at equal work: in strata that are alike, each measure scaled to what the usual work takes.
+
+use std::collections::BTreeMap;
+
+use super::super::rank::Estimate;
+use super::super::sample::{Measure, RunSample};
+use super::super::work::{Costs, Point, mean};
+use super::super::{median, resample};
+
+/// A stratum with fewer runs on a side is left out.
+const FEWEST: usize = 3;
+
+/// Runs that are alike but for their amount of work, before and now.
+pub(super) struct Strata<'a>(Vec<[Vec<&'a RunSample>; 2]>);
+
+impl<'a> Strata<'a> {
+    pub(super) fn new(before: &'a [RunSample], after: &'a [RunSample]) -> Self {
+        let by_suite = Self::split(before, after, true);
+        // Names that hardly repeat are no suites.
+        if by_suite.runs(1) * 5 >= after.len() * 4 {
+            by_suite
+        } else {
+            Self::split(before, after, false)
+        }
+    }
+
+    fn split(before: &'a [RunSample], after: &'a [RunSample], by_suite: bool) -> Self {
+        let mut strata: BTreeMap<_, [Vec<&RunSample>; 2]> = BTreeMap::new();
+        for (side, runs) in [before, after].into_iter().enumerate() {
+            for run in runs {
+                let suite = run.suite.as_deref().filter(|_| by_suite);
+                strata.entry((suite, run.draft_length)).or_default()[side].push(run);
+            }
+        }
+        let enough = |sides: &[Vec<&RunSample>; 2]| sides.iter().all(|runs| runs.len() >= FEWEST);
+        Self(strata.into_values().filter(enough).collect())
+    }
+
+    pub(super) fn runs(&self, side: usize) -> usize {
+        self.0.iter().map(|stratum| stratum[side].len()).sum()
+    }
+}
+
+/// A measure of both sides at equal work.
+pub(super) struct Levelled {
+    pub(super) measure: Measure,
+    /// By run, in the order of time: its id and its values.
+    pub(super) sides: [Vec<(String, Vec<f64>)>; 2],
+    pub(super) margin: f64,
+}
+
+impl Levelled {
+    pub(super) fn new(measure: Measure, strata: &Strata<'_>) -> Option<Self> {
+        let mut sides = [Vec::new(), Vec::new()];
+        let (mut margin, mut weight) = (0.0, 0.0);
+        let mut raw = Vec::new();
+        for stratum in &strata.0 {
+            let points: [Vec<(&RunSample, Vec<Point>)>; 2] = [0, 1].map(|side| {
+                let of = stratum[side].iter().map(|run| (*run, measure.points(run, side == 1)));
+                of.filter(|(_, points)| !points.is_empty()).collect()
+            });
+            if points.iter().any(|runs| runs.len() < FEWEST) {
+                continue;
+            }
+            let all: Vec<Point> =
+                points.iter().flatten().flat_map(|(_, points)| points.clone()).collect();
+            let costs = Costs::fit(&all);
+            let alike = points[1].len() as f64;
+            margin += alike * costs.margin(&all);
+            weight += alike;
+            raw.extend(all.iter().filter(|point| !point.second).map(|point| point.value));
+            for (side, runs) in points.into_iter().enumerate() {
+                for (run, points) in runs {
+                    let per_unit = |point: &Point| {
+                        let expected = costs.of(&point.work);
+                        if expected > 0.0 { point.value / expected } else { 1.0 }
+                    };
+                    let values = points.iter().map(per_unit).collect();
+                    sides[side].push((run.started_ns, run.id.clone(), values));
+                }
+            }
+        }
+        // What the usual work took, so that values are seconds again.
+        let usual = if median(&raw) > 0.0 { median(&raw) } else { mean(&raw) };
+        let sides: [Vec<(String, Vec<f64>)>; 2] =
+            sides.map(|mut runs: Vec<(u64, String, Vec<f64>)>| {
+                runs.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+                let seconds =
+                    |values: Vec<f64>| values.into_iter().map(|value| value * usual).collect();
+                runs.into_iter().map(|(_, id, values)| (id, seconds(values))).collect()
+            });
+        (weight > 0.0 && usual > 0.0).then_some(Self { measure, sides, margin: margin / weight })
+    }
+
+    /// One value a run: calls of one run share what made them slow.
+    pub(super) fn runs(&self, side: usize) -> Vec<f64> {
+        self.sides[side].iter().map(|(_, values)| median(values)).collect()
+    }
+
+    pub(super) fn quantile_shift(&self, share: f64, confidence: f64) -> Option<Estimate> {
+        let of = |side: usize| -> Vec<Vec<f64>> {
+            self.sides[side].iter().map(|(_, values)| values.clone()).collect()
+        };
+        resample::quantile_shift(&of(0), &of(1), share, confidence)
+    }
+
+    /// The runs of now nearest to their median and farthest above it.
+    pub(super) fn examples(&self) -> Vec<String> {
+        let values = self.runs(1);
+        let middle = median(&values);
+        let by = |distance: &dyn Fn(f64) -> f64| {
+            let nearest = (0..values.len())
+                .min_by(|a, b| distance(values[*a]).total_cmp(&distance(values[*b])));
+            nearest.map(|at| self.sides[1][at].0.clone())
+        };
+        let usual = by(&|value| (value - middle).abs());
+        let slowest = by(&|value| -value);
+        let slowest = slowest.filter(|slowest| usual.as_ref() != Some(slowest));
+        usual.into_iter().chain(slowest).collect()
+    }
+}
