@@ -1,20 +1,19 @@
-"""Hands series from standard input to Apache Otava and prints where each grew."""
+"""Hands series from standard input to Apache Otava, with its usual settings, and prints where each grew."""
 
 import json
 import sys
 
-from otava.series import AnalysisOptions, Metric, Series
+from otava.analysis import compute_change_points
+from otava.series import AnalysisOptions
 
+options = AnalysisOptions()
 found = []
 for values in json.load(sys.stdin):
-    series = Series(
-        "simulated",
-        branch=None,
-        time=list(range(len(values))),
-        metrics={"seconds": Metric(-1, 1.0)},
-        data={"seconds": values},
-        attributes={},
+    points, _ = compute_change_points(
+        values,
+        window_len=options.window_len,
+        max_pvalue=options.max_pvalue,
+        min_magnitude=options.min_magnitude,
     )
-    points = series.analyze(AnalysisOptions()).change_points["seconds"]
-    found.append([point.index for point in points if point.stats.mean_2 > point.stats.mean_1])
+    found.append([int(point.index) for point in points if point.stats.mean_2 > point.stats.mean_1])
 json.dump(found, sys.stdout)
