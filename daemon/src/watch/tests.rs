@@ -11,7 +11,7 @@ use dwell_probes::call::{Call, Ending};
 use dwell_probes::category::Category;
 use dwell_probes::report::report;
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::span::{Span, SpanId, TraceId};
 use dwell_probes::time::Stamp;
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ fn run(at: u64, ms: u64) -> Arc<RunReport> {
         speculation: None,
         relay: None,
     };
-    Arc::new(report(&run, &[call], &[], 0))
+    Arc::new(report(&run, &[call], &[] as &[Span; 0], 0))
 }
 
 #[tokio::test]

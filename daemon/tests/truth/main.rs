@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Settings, Upstreams, Watching, any_port};
 use dwell::store::Reader;
 use dwell_probes::category::Category;
 use dwell_probes::report::RunReport;
@@ -52,6 +52,7 @@ async fn daemon(folder: &Path, server: std::net::SocketAddr) -> Service {
         tracing: true,
         upstreams: Upstreams::parse(&config, &|_| None).unwrap(),
         otlp: dwell::settings::Otlp::default(),
+        watching: Watching::default(),
     };
     Service::start(&settings, None).await.unwrap()
 }
