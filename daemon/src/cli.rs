@@ -2,11 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-#[cfg(not(feature = "engine"))]
-use crate::commands::regression_bench;
-use crate::commands::{baseline, check, demo, run, runs, serve, where_};
 #[cfg(feature = "engine")]
-use crate::commands::{bench, models};
+use crate::commands::models;
+use crate::commands::{baseline, bench, check, demo, run, runs, serve, where_};
 use crate::settings::StoreArgs;
 
 /// Where is the time going? A latency profiler for agents on language models.
@@ -46,19 +44,6 @@ pub enum Command {
     #[cfg(feature = "engine")]
     #[command(subcommand)]
     Models(models::ModelsCommand),
-    #[cfg(feature = "engine")]
-    /// Measure the engine: plain, speculative, and beside mlx_lm
+    /// Measure the engine: plain, speculative, and beside mlx_lm; and the relay beside other gateways
     Bench(bench::BenchArgs),
-    #[cfg(not(feature = "engine"))]
-    /// Measure what needs no engine
-    #[command(subcommand)]
-    Bench(BenchCommand),
-}
-
-/// What can be measured without an engine.
-#[cfg(not(feature = "engine"))]
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// How soon slower runs are found, and how often there are none, over simulated series
-    Regression(regression_bench::RegressionArgs),
 }

@@ -2,7 +2,6 @@
 //! the exit code; errors are told by `main`.
 
 pub mod baseline;
-#[cfg(feature = "engine")]
 pub mod bench;
 pub mod check;
 pub mod demo;

@@ -4,15 +4,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-#[cfg(not(feature = "engine"))]
-use dwell::cli::BenchCommand;
 use dwell::cli::{Cli, Command};
-#[cfg(not(feature = "engine"))]
-use dwell::commands::regression_bench;
-use dwell::commands::{baseline, check, demo, run, runs, serve, where_};
 #[cfg(feature = "engine")]
-use dwell::commands::{bench, models};
+use dwell::commands::models;
+use dwell::commands::{baseline, bench, check, demo, run, runs, serve, where_};
 use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -32,12 +31,7 @@ fn main() -> ExitCode {
             Command::Check(args) => check::check(args, &cli.store),
             #[cfg(feature = "engine")]
             Command::Models(command) => models::models(command).await,
-            #[cfg(feature = "engine")]
             Command::Bench(args) => bench::bench(args, &cli.store).await,
-            #[cfg(not(feature = "engine"))]
-            Command::Bench(BenchCommand::Regression(args)) => {
-                regression_bench::regression(args, &cli.store)
-            }
         }
     });
     // Threads that still wait for something must not keep the program.

@@ -4,6 +4,7 @@
 pub mod account;
 #[cfg(feature = "engine")]
 pub mod bench;
+pub mod bench_relay;
 #[cfg(feature = "engine")]
 pub mod bench_table;
 pub mod demo;

@@ -92,7 +92,6 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// A whole number with its thousands apart: `152,064`.
-#[cfg(any(feature = "engine", test))]
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -83,7 +83,7 @@ impl Pairs {
 }
 
 /// The middle value.
-pub(super) fn median(values: Vec<f64>) -> f64 {
+pub(in crate::commands::bench) fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 

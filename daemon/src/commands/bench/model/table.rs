@@ -33,7 +33,7 @@ const ANSWER_TOKENS: u32 = 200;
 
 /// What `dwell bench table` can be told.
 #[derive(Debug, clap::Args)]
-pub(super) struct TableArgs {
+pub(in crate::commands::bench) struct TableArgs {
     /// Only these rows
     #[arg(long, value_enum, value_name = "ROW,ROW", value_delimiter = ',')]
     only: Vec<Row>,
@@ -71,7 +71,10 @@ impl Bench {
 }
 
 /// Measures, and shows what came of it. A row that cannot be measured is told, and the others are measured.
-pub(super) async fn table(args: &TableArgs, store: &StoreArgs) -> Result<ExitCode> {
+pub(in crate::commands::bench) async fn table(
+    args: &TableArgs,
+    store: &StoreArgs,
+) -> Result<ExitCode> {
     let data_dir = store.data_dir()?;
     let rows = selected(&args.only);
     let models = selected(&args.models);
