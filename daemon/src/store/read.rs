@@ -1,5 +1,6 @@
 //! The reading side: runs by id, by the beginning of an id, or the latest ones, with their accounts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use dwell_probes::call::Call;
@@ -31,17 +32,16 @@ impl Reader {
         Ok(Self { connection: schema::open_to_read(&path)?, data_dir: data_dir.to_owned() })
     }
 
-    /// How many spans are kept of this run, or of all.
-    pub fn spans(&self, run: Option<&str>) -> Result<u64, Error> {
-        let count: i64 = match run {
-            Some(_) => {
-                let select = "SELECT count(*) FROM spans WHERE run = ?1";
-                self.connection.prepare_cached(select)?.query_row([run], |row| row.get(0))?
-            }
-            None => {
-                self.connection.query_row("SELECT count(*) FROM spans", [], |row| row.get(0))?
-            }
-        };
+    /// How many spans were written down of this run, or of all; one that was reported again counts again.
+    pub fn span_count(&self, run: Option<&str>) -> Result<u64, Error> {
+        let mut select = "SELECT count(*) FROM spans WHERE ?1 IS NULL OR run = ?1".to_owned();
+        if schema::has_batches(&self.connection)? {
+            select = format!(
+                "SELECT ({select}) + coalesce(sum(json_array_length(facts)), 0) FROM batches WHERE ?1 IS NULL OR run = ?1"
+            );
+        }
+        let count: i64 =
+            self.connection.prepare_cached(&select)?.query_row([run], |row| row.get(0))?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
@@ -129,8 +129,22 @@ impl Reader {
         }
         let mut calls: Vec<Call> = self.facts("SELECT facts FROM calls WHERE run = ?1", id)?;
         calls.sort_by_key(|call| (call.start, call.span_id));
-        let spans: Vec<Span> = self.facts("SELECT facts FROM spans WHERE run = ?1", id)?;
-        Ok(report(&run, &calls, &spans, 0))
+        Ok(report(&run, &calls, &self.spans(id)?, 0))
+    }
+
+    /// The run's spans, each once: what was said last of it.
+    fn spans(&self, run: &str) -> Result<Vec<Span>, Error> {
+        let mut spans: Vec<Span> = self.facts("SELECT facts FROM spans WHERE run = ?1", run)?;
+        if schema::has_batches(&self.connection)? {
+            let select = "SELECT facts FROM batches WHERE run = ?1 ORDER BY rowid";
+            let batches: Vec<Vec<Span>> = self.facts(select, run)?;
+            spans.extend(batches.into_iter().flatten());
+        }
+        let mut seen = HashSet::with_capacity(spans.len());
+        spans.reverse();
+        spans.retain(|span| seen.insert(span.span_id));
+        spans.reverse();
+        Ok(spans)
     }
 
     fn facts<T: DeserializeOwned>(&self, select: &str, run: &str) -> Result<Vec<T>, Error> {

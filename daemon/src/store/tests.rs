@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dwell_probes::call::{Call, Ending};
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use dwell_probes::time::Stamp;
 
 use super::*;
@@ -103,6 +103,40 @@ fn an_open_run_reads_as_open_while_its_daemon_lives_and_as_unfinished_after() {
     let report = reader.report(None).unwrap();
     assert_eq!(report.run.state, RunState::Unfinished);
     assert_eq!(report.calls.len(), 1);
+}
+
+#[test]
+fn what_was_said_last_counts_and_spans_of_the_older_format_are_read() {
+    let now = Stamp::now();
+    let span = |id: u8, name: &'static str| Span {
+        trace_id: TraceId([1; 16]),
+        span_id: SpanId([id; 8]),
+        parent_id: None,
+        name: name.into(),
+        kind: SpanKind::Internal,
+        start: now,
+        end: Some(now.plus(1)),
+        attributes: Vec::new(),
+        error: None,
+        origin: Origin::Measured,
+    };
+    let spans = |spans: Vec<Span>| Record::Spans { run: "run-a".into(), spans: spans.into() };
+    let (folder, writer, sender) = written(vec![
+        Record::Run(Arc::new(run("run-a", now, RunState::Open))),
+        spans(vec![span(1, "first"), span(2, "other")]),
+        Record::Run(Arc::new(run("run-a", now, RunState::Finished))),
+        spans(vec![span(1, "again")]),
+    ]);
+    drop(sender);
+    writer.finish();
+    let connection = rusqlite::Connection::open(file(folder.path())).unwrap();
+    let old = serde_json::to_string(&span(3, "old")).unwrap();
+    connection.execute("INSERT INTO spans VALUES ('run-a', '03', ?1)", [old]).unwrap();
+    let report = Reader::open(folder.path()).unwrap().report(None).unwrap();
+    assert_eq!((report.run.state, report.spans), (RunState::Finished, 3));
+    // A file that no newer program has written.
+    connection.execute_batch("DROP TABLE batches; PRAGMA user_version = 1").unwrap();
+    assert_eq!(Reader::open(folder.path()).unwrap().report(None).unwrap().spans, 1);
 }
 
 #[test]

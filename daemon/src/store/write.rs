@@ -1,11 +1,13 @@
 //! The writing side: one thread drains the queue and commits what it finds in one transaction, so that a burst costs one
 //! flush and a single call is on disk within a moment.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
 
 use dwell_probes::run::RunState;
+use dwell_probes::span::Span;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::mpsc;
 
@@ -116,7 +118,7 @@ pub(super) fn is_alive(data_dir: &Path, owner: &str) -> bool {
 fn remove_old_runs(connection: &Connection) -> Result<(), Error> {
     let now = dwell_probes::time::Stamp::now().0;
     let oldest = i64::try_from(now).unwrap_or(i64::MAX) - KEEP_DAYS * 86_400 * 1_000_000_000;
-    for table in ["calls", "spans"] {
+    for table in ["calls", "spans", "batches"] {
         connection.execute(
             &format!(
                 "DELETE FROM {table} WHERE run IN (SELECT id FROM runs WHERE started_ns < ?1)"
@@ -129,6 +131,7 @@ fn remove_old_runs(connection: &Connection) -> Result<(), Error> {
 }
 
 fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner: &Owner) {
+    yield_to_others();
     let mut batch = Vec::with_capacity(64);
     let mut failing = false;
     loop {
@@ -151,9 +154,18 @@ fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner:
     }
 }
 
+/// Lets every other thread go first where there are too few CPUs: bytes on their way never wait for the disk's copy of them. On Linux
+/// a priority is a thread's own; elsewhere it is the process's, and stays.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "the store's thread keeps its priority");
+    }
+}
+
 fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for record in batch {
+    for record in latest(batch) {
         match record {
             Record::Run(run) => {
                 let started = i64::try_from(run.started.0).unwrap_or(i64::MAX);
@@ -176,19 +188,29 @@ fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<
                     .execute(params![run, call.id, serde_json::to_string(&**call)?])?;
             }
             Record::Spans { run, spans, .. } => {
-                let mut insert = transaction.prepare_cached(
-                    "INSERT OR REPLACE INTO spans (run, id, facts) VALUES (?1, ?2, ?3)",
-                )?;
-                for span in spans.iter() {
-                    insert.execute(params![
-                        run,
-                        span.span_id.to_string(),
-                        serde_json::to_string(&**span)?
-                    ])?;
-                }
+                let facts: Vec<&Span> = spans.iter().map(|span| &**span).collect();
+                transaction
+                    .prepare_cached("INSERT INTO batches (run, facts) VALUES (?1, ?2)")?
+                    .execute(params![run, serde_json::to_string(&facts)?])?;
             }
         }
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// What remains of a batch when later words on the same run or call replace the earlier ones; in its order.
+fn latest(batch: &[Record]) -> impl Iterator<Item = &Record> {
+    let mut said = HashSet::with_capacity(batch.len());
+    let mut kept: Vec<&Record> = batch
+        .iter()
+        .rev()
+        .filter(|record| match record {
+            Record::Run(run) => said.insert((run.id.as_str(), "")),
+            Record::Call { run, call } => said.insert((run.as_str(), call.id.as_str())),
+            Record::Spans { .. } => true,
+        })
+        .collect();
+    kept.reverse();
+    kept.into_iter()
 }

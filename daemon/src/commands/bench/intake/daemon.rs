@@ -86,7 +86,7 @@ impl Daemon {
         let began = Instant::now();
         let reader = Reader::open(&self.folder)?;
         for run in runs {
-            while reader.spans(Some(&run.to_string()))? < spans {
+            while reader.span_count(Some(&run.to_string()))? < spans {
                 if began.elapsed() > PATIENCE {
                     bail!("after {PATIENCE:?} the run {run} is not on disk");
                 }
@@ -98,7 +98,7 @@ impl Daemon {
 
     /// How many spans are on disk.
     pub(super) fn stored(&self) -> Result<u64> {
-        Ok(Reader::open(&self.folder)?.spans(None)?)
+        Ok(Reader::open(&self.folder)?.span_count(None)?)
     }
 
     /// Keeps the daemon from writing to its store for a while.
