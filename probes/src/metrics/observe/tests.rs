@@ -6,7 +6,7 @@ use crate::cache::{CacheUse, Change, Recomputed};
 use crate::category::Category;
 use crate::names::metrics::Metric;
 use crate::phase::Phase;
-use crate::relay::Relayed;
+use crate::relay::{GatewayTime, Relayed};
 use crate::sample::{call, run, span};
 use crate::speculation::DraftSource;
 use crate::timeline::Round;
@@ -111,11 +111,15 @@ fn a_call_of_the_engine_is_a_servers() {
 
 #[test]
 fn a_relayed_call_is_a_clients_too() {
-    let call = Call { upstream: "vllm".to_owned(), ..answered() };
-    let relay = Some(Relayed { reused: true, ..Relayed::default() });
+    let gateway =
+        GatewayTime { route_ns: 1000, parse_ns: 2000, residual_ns: 7000, ..GatewayTime::default() };
+    let relay = Some(Relayed { reused: true, gateway, ..Relayed::default() });
+    let call = Call { upstream: "vllm".to_owned(), relay: relay.clone(), ..answered() };
     let exchange = Exchange { relay, ..exchange(200) };
     let samples = call_samples(&call, Some("coder"), &Timeline::new(), &exchange);
     assert_eq!(one(&samples, &list::UPSTREAM_REQUESTS), ("reused vllm".to_owned(), 1.0));
+    let own = [("vllm work".to_owned(), 3e-6), ("vllm residual".to_owned(), 7e-6)];
+    assert_eq!(values(&samples, &list::GATEWAY_OVERHEAD), own);
     assert_eq!(one(&samples, &list::CLIENT_DURATION), ("chat vllm m vllm coder".to_owned(), 2.0));
     assert_eq!(one(&samples, &list::REQUEST_DURATION), ("chat vllm m vllm coder".to_owned(), 2.0));
 }
