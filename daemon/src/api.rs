@@ -32,6 +32,10 @@ pub struct Api {
     pub version: &'static str,
     /// The models that the engine serves.
     pub models: Vec<String>,
+    /// The names of the model servers that calls are relayed to.
+    pub upstreams: Vec<String>,
+    /// The names of the MCP servers that are relayed.
+    pub mcp: Vec<String>,
 }
 
 impl Api {
@@ -39,7 +43,15 @@ impl Api {
     pub fn new(ledger: Handle, backend: Option<&dyn Backend>) -> Self {
         let models = backend.map_or(&[][..], |backend| backend.models());
         let models = models.iter().map(|card| card.id.clone()).collect();
-        Self { ledger, version: env!("CARGO_PKG_VERSION"), models }
+        let (upstreams, mcp) = (Vec::new(), Vec::new());
+        Self { ledger, version: env!("CARGO_PKG_VERSION"), models, upstreams, mcp }
+    }
+
+    /// The same, before model servers and MCP servers of these names.
+    #[must_use]
+    pub fn before(mut self, upstreams: Vec<String>, mcp: Vec<String>) -> Self {
+        (self.upstreams, self.mcp) = (upstreams, mcp);
+        self
     }
 }
 
@@ -85,6 +97,8 @@ async fn health(State(api): State<Api>) -> Json<Value> {
         "status": "ok",
         "version": api.version,
         "models": api.models,
+        "upstreams": api.upstreams,
+        "mcp": api.mcp,
         "pid": std::process::id(),
     }))
 }

@@ -126,6 +126,7 @@ impl Gateway {
             model: String::new(),
             upstream: ENGINE.to_owned(),
             keys,
+            told_trace: None,
             tool_results: Vec::new(),
         };
         let Asked { request, voice, tool_results, links } = match asked {

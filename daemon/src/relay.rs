@@ -10,7 +10,9 @@ mod download;
 mod headers;
 mod link;
 mod models;
+mod passage;
 mod target;
+mod tools;
 mod transport;
 mod upload;
 mod watch;
@@ -33,9 +35,10 @@ use tower_service::Service as _;
 use crate::ids;
 use crate::ledger::Handle;
 use crate::record::keys;
-use crate::settings::Upstreams;
+use crate::settings::{Upstream, Upstreams};
 use client::{Answer, Client};
-use download::Download;
+use download::{Download, Observer};
+use passage::Passage;
 use target::{Path, Searched};
 use upload::Upload;
 use watch::{Call, Watch};
@@ -68,6 +71,7 @@ impl fmt::Debug for Relay {
 struct Inner {
     upstreams: Upstreams,
     clients: Vec<Arc<Client>>,
+    tools: Vec<Arc<Client>>,
     own: Option<Own>,
     ledger: Handle,
     tracing: bool,
@@ -88,8 +92,11 @@ impl Relay {
         ledger: Handle,
         tracing: bool,
     ) -> Result<Self> {
-        let clients = upstreams.list.iter().cloned().map(Client::new).collect::<Result<_>>()?;
-        Ok(Self(Arc::new(Inner { upstreams, clients, own, ledger, tracing })))
+        let clients = |list: &[Upstream]| -> Result<Vec<_>> {
+            list.iter().cloned().map(Client::new).collect()
+        };
+        let (tools, clients) = (clients(&upstreams.mcp)?, clients(&upstreams.list)?);
+        Ok(Self(Arc::new(Inner { upstreams, clients, tools, own, ledger, tracing })))
     }
 }
 
@@ -119,6 +126,13 @@ fn refused(form: Form, problem: &Problem) -> Response {
 
 impl Inner {
     async fn answer(&self, request: Request, start: Stamp) -> Result<Response, Problem> {
+        let path = Path::of(request.uri());
+        if let Some(name) = path.tools {
+            let (keys, rest) = (keys::run_keys(request.headers(), path.run, Vec::new()), path.rest);
+            let rest = if rest == "/" { String::new() } else { rest.to_owned() };
+            let client = self.tools(name)?;
+            return tools::relay(client, &self.ledger, request, (keys, &rest), start).await;
+        }
         let (parts, body) = request.into_parts();
         let path = Path::of(&parts.uri);
         let posted = parts.method == Method::POST;
@@ -159,6 +173,15 @@ impl Inner {
             status: 404,
             code: "unknown_upstream",
             message: error.to_string(),
+        })
+    }
+
+    fn tools(&self, name: &str) -> Result<&Arc<Client>, Problem> {
+        self.tools.iter().find(|client| client.upstream.name == name).ok_or_else(|| {
+            let names = self.tools.iter().map(|client| client.upstream.name.as_str());
+            let names = names.collect::<Vec<_>>().join(", ");
+            let message = format!("there is no MCP server `{name}`; there are: {names}");
+            Problem { status: 404, code: "unknown_mcp_server", message }
         })
     }
 
@@ -216,6 +239,17 @@ impl Inner {
         let api = Api::of(path.rest).filter(|_| parts.method == Method::POST);
         let (upload, progress) = Upload::new(read, rest, api.is_some());
         let span_id = ids::span_id();
+        let keys = keys::run_keys(&parts.headers, path.run, Vec::new());
+        // Who has told no trace is in the run's, whose name tells it, or in a new one.
+        let of_run = || keys.run.as_deref().map_or_else(ids::trace_id, ids::trace_id_of);
+        let mut trace = (api.is_some() && keys.parent.is_none()).then(of_run);
+        let mut passage = None;
+        if api.is_none() {
+            let about = (start, span_id);
+            passage = Passage::new(self.ledger.clone(), keys.clone(), None, &parts, about);
+            trace = passage.as_ref().map(Passage::trace_id);
+        }
+        let mut passage = passage.map(Box::new);
         let mut watch = api.map(|api| {
             let call = Call {
                 api,
@@ -223,7 +257,8 @@ impl Inner {
                 upstream: client.upstream.name.clone(),
                 start,
                 span_id,
-                keys: keys::run_keys(&parts.headers, path.run, Vec::new()),
+                keys,
+                told_trace: trace,
                 model,
             };
             let mut watch = Watch::new(self.ledger.clone(), self.tracing, call, progress.clone());
@@ -235,7 +270,7 @@ impl Inner {
         let uri = asked_uri(&client.upstream.path(path.rest), parts.uri.query())?;
         parts.uri = uri;
         let key = client.upstream.key.as_ref();
-        headers::request(&mut parts.headers, &client.authority, key, form, span_id);
+        headers::request(&mut parts.headers, &client.authority, key, form, (span_id, trace));
         let request = Request::from_parts(parts, upload);
         let answered = client.ask(request, &progress, watch.as_deref_mut()).await;
         let Answer { response, link } = match answered {
@@ -243,6 +278,9 @@ impl Inner {
             Err(problem) => {
                 if let Some(watch) = &mut watch {
                     watch.end(Some((problem.status, problem.message.clone())));
+                }
+                if let Some(passage) = &mut passage {
+                    passage.end(Some((problem.status, problem.message.clone())));
                 }
                 return Err(problem);
             }
@@ -258,7 +296,14 @@ impl Inner {
                 parts.headers.append("server-timing", value);
             }
         }
-        let download = Download::new(body, link, client.clone(), watch);
+        if let Some(passage) = &mut passage {
+            passage.head(parts.status.as_u16(), &parts.headers);
+        }
+        let observer: Option<Box<dyn Observer>> = match (watch, passage) {
+            (Some(watch), _) => Some(watch),
+            (None, passage) => passage.map(|passage| passage as _),
+        };
+        let download = Download::new(body, link, client.clone(), observer);
         Ok(Response::from_parts(parts, Body::new(download)))
     }
 }

@@ -27,7 +27,7 @@ use crate::intake::{self, Grpc, Intake};
 use crate::ledger::{self, Ledger, Outlets};
 use crate::otlp::Outward;
 use crate::relay::{self, Own, Relay};
-use crate::settings::Settings;
+use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
 use crate::watch::{self, Memory, Watch};
 
@@ -103,7 +103,10 @@ impl Service {
             .merge(model_routes(settings, backend.clone(), &ledger)?)
             .merge(intake::routes(intake))
             .merge(metrics.clone())
-            .merge(api::routes(Api::new(ledger.clone(), backend.as_deref())));
+            .merge(api::routes(
+                Api::new(ledger.clone(), backend.as_deref())
+                    .before(names(&settings.upstreams.list), names(&settings.upstreams.mcp)),
+            ));
         let server = tokio::spawn(serve(listener, router, stop.clone()));
         Ok(Self {
             addr,
@@ -226,6 +229,10 @@ impl Memory for Past {
     }
 }
 
+fn names(upstreams: &[Upstream]) -> Vec<String> {
+    upstreams.iter().map(|upstream| upstream.name.clone()).collect()
+}
+
 /// How long no connection is taken after one could not be, because too many files are open, say.
 const BREATH: Duration = Duration::from_millis(200);
 
@@ -274,7 +281,7 @@ fn model_routes(
     let models: Vec<String> = models.map(|model| model.id.clone()).collect();
     let (ledger, tracing) = (ledger.clone(), settings.tracing);
     let router = gateway::routes(Gateway { backend, ledger: ledger.clone(), tracing });
-    if settings.upstreams.list.is_empty() {
+    if settings.upstreams.list.is_empty() && settings.upstreams.mcp.is_empty() {
         return Ok(router);
     }
     let own = (!models.is_empty()).then_some(Own { models, router });

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, any_port};
+use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
 use dwell::store::Reader;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -31,6 +31,7 @@ fn settings(data_dir: &Path, otlp: &str) -> Settings {
         tracing: true,
         upstreams: Upstreams::default(),
         otlp: Otlp::parse(otlp).unwrap(),
+        watching: Watching::default(),
     }
 }
 

@@ -66,6 +66,8 @@ names! {
     TOOL_NAME: Attribute "gen_ai.tool.name" [""] "The tool at work.";
     TOOL_CALL_ID: Attribute "gen_ai.tool.call.id" [""] "The id that pairs a tool's request with its result.";
 
+    MCP_METHOD: Attribute "mcp.method.name" [""] "What a message to an MCP server was for; ours where dwell relays the server.";
+
     HTTP_METHOD: Attribute "http.request.method" [""] "The request's method.";
     HTTP_ROUTE: Attribute "http.route" [""] "The route that answered.";
     HTTP_STATUS: Attribute "http.response.status_code" [""] "The answer's status.";

@@ -4,6 +4,7 @@
 mod child;
 mod daemon;
 mod environment;
+mod instrument;
 
 use std::ffi::OsString;
 use std::io;
@@ -34,6 +35,10 @@ pub struct RunArgs {
     /// http://127.0.0.1:7070, or one for this run alone when none is there
     #[arg(long, env = "DWELL_DAEMON", value_name = "URL")]
     daemon: Option<String>,
+    /// Have OpenTelemetry's own tool for Python instrument the command: `opentelemetry-instrument` beside the command's Python, or
+    /// on the PATH
+    #[arg(long)]
+    instrument: bool,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -50,12 +55,17 @@ pub struct RunArgs {
 
 /// Runs the command; the exit code is the command's own.
 pub async fn run(args: &RunArgs, store: &StoreArgs) -> Result<ExitCode> {
+    let command =
+        if args.instrument { instrument::with(&args.command)? } else { args.command.clone() };
     let daemon =
         Daemon::find_or_start(args.daemon.as_deref(), store, &args.engine, &args.upstreams).await?;
+    let id = ids::run_id();
+    // Whoever knows the run's name knows its trace, too.
+    let trace_id = ids::trace_id_of(&id);
     let declaration = Declaration {
-        id: ids::run_id(),
-        trace_id: ids::trace_id(),
-        root_span_id: ids::span_id(),
+        id,
+        trace_id,
+        root_span_id: ids::root_span_id_of(trace_id),
         agent: program_name(&args.command),
         name: args.name.clone(),
         started_at: Stamp::now(),
@@ -66,9 +76,11 @@ pub async fn run(args: &RunArgs, store: &StoreArgs) -> Result<ExitCode> {
         run: &declaration.id,
         trace_id: declaration.trace_id,
         root_span_id: declaration.root_span_id,
+        relays: daemon.relays,
+        mcp: &daemon.mcp,
     };
     let variables = environment.variables(&|name| std::env::var(name).ok());
-    let ending = child::run(&args.command, &variables).await;
+    let ending = child::run(&command, &variables).await;
     let report = daemon.end(&declaration.id, Stamp::now()).await;
     match (&ending, report) {
         (Ending::NotStarted { message, .. }, _) => {

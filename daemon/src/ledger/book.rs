@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dwell_probes::call::{Call, Ending};
 use dwell_probes::report::{RunReport, account_run};
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::SpanId;
+use dwell_probes::span::{Span, SpanId};
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Exchange;
 use dwell_probes::{infer, metrics, trace};
@@ -89,6 +89,7 @@ impl Book {
             Event::Departure(departure) => self.depart(*departure),
             Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
             Event::Measured(samples) => self.meter.take(samples, &self.outbox),
+            Event::Work { run, span } => self.work(run, *span),
         }
     }
 
@@ -127,6 +128,9 @@ impl Book {
         let (place, joined) =
             self.stitch.place(&arrival.keys, &arrival.tool_results, arrival.start);
         let run = self.run_for(place, &arrival);
+        if let Some(trace_id) = arrival.told_trace {
+            self.stitch.remember_trace(trace_id, &run.id);
+        }
         if let Some((trace_id, _)) = arrival.keys.parent {
             self.stitch.remember_trace(trace_id, &run.id);
         }
@@ -187,7 +191,10 @@ impl Book {
                 let trace_id = ids::trace_id_of(&id);
                 (id, trace_id, None)
             }
-            Place::New { conversation } => (self.new_id(), ids::trace_id(), conversation),
+            Place::New { conversation } => {
+                let trace_id = arrival.told_trace.unwrap_or_else(ids::trace_id);
+                (self.new_id(), trace_id, conversation)
+            }
         };
         // A conversation is called after its first run.
         let own = || (!arrival.keys.links.is_empty()).then(|| id.clone());
@@ -271,6 +278,17 @@ impl Book {
         }
     }
 
+    /// Takes work of our own.
+    fn work(&mut self, run: Option<String>, span: Span) {
+        let known = self.stitch.run_of_trace(span.trace_id).map(str::to_owned);
+        let named = run.or(known);
+        if let Some(run) = named.clone() {
+            let spans: Spans = [Arc::new(span.clone())].into_iter().collect();
+            self.export(Record::Spans { run, spans, room: None });
+        }
+        self.hear(named.as_deref(), vec![span]);
+    }
+
     /// Ends a run and sends its root span, with the account, and what was inferred.
     fn finish(&mut self, id: &str, ended: Option<Stamp>, state: RunState) {
         let Some(entry) = self.entries.get_mut(id) else { return };
@@ -293,14 +311,16 @@ impl Book {
         let spans: Spans = spans.into_iter().map(Arc::new).collect();
         self.export(Record::Spans { run: id.to_owned(), spans, room: None });
         self.changed = true;
-        self.settle(ended);
+        // The others' turn comes with the next tick.
+        if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.is_settled(ended)) {
+            tell(entry, &mut self.meter, &mut self.outbox);
+        }
     }
 
     /// Counts the runs that are over by now, all of them when the end has come.
     pub(super) fn settle(&mut self, now: Stamp) {
         for entry in self.entries.values_mut().filter(|entry| entry.is_settled(now)) {
-            self.meter.take(entry.samples(), &self.outbox);
-            self.outbox.settled(|| entry.report());
+            tell(entry, &mut self.meter, &mut self.outbox);
         }
     }
 
@@ -400,7 +420,7 @@ impl Book {
         self.outbox.export(record);
     }
 
-    /// Lets the oldest finished run go when memory is full; one that has just ended only when there are far too many.
+    /// Lets the oldest finished runs go when memory is full; those that have just ended only when there are far too many.
     fn make_room(&mut self) {
         if self.entries.len() >= RUNS && !self.let_oldest_go(Entry::is_told) {
             let full = self.entries.len() >= MOST_RUNS;
@@ -408,21 +428,33 @@ impl Book {
         }
     }
 
+    /// Some at once, since finding them looks at all; whether there were any.
     fn let_oldest_go(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
-        let oldest = self
+        let finished = self
             .entries
             .values()
-            .filter(|entry| entry.run.state != RunState::Open && may_go(entry))
-            .min_by_key(|entry| entry.last)
-            .map(|entry| entry.run.id.clone());
-        let Some(id) = oldest else { return false };
-        if let Some(mut entry) = self.entries.remove(&id) {
-            self.held = self.held.saturating_sub(entry.spans.len());
-            if !entry.is_told() {
-                self.meter.take(entry.samples(), &self.outbox);
-            }
+            .filter(|entry| entry.run.state != RunState::Open && may_go(entry));
+        let mut oldest: Vec<(Stamp, String)> =
+            finished.map(|entry| (entry.last, entry.run.id.clone())).collect();
+        if oldest.len() > RUNS / 16 {
+            oldest.select_nth_unstable(RUNS / 16);
+            oldest.truncate(RUNS / 16);
         }
-        self.stitch.forget(&id);
-        true
+        for (_, id) in &oldest {
+            if let Some(mut entry) = self.entries.remove(id) {
+                self.held = self.held.saturating_sub(entry.spans.len());
+                if !entry.is_told() {
+                    tell(&mut entry, &mut self.meter, &mut self.outbox);
+                }
+            }
+            self.stitch.forget(id);
+        }
+        !oldest.is_empty()
     }
+}
+
+/// Counts a run that is over, and tells who watches.
+fn tell(entry: &mut Entry, meter: &mut Meter, outbox: &mut Outbox) {
+    meter.take(entry.samples(), outbox);
+    outbox.settled(|| entry.report());
 }

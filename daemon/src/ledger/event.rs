@@ -56,6 +56,8 @@ pub struct Arrival {
     pub upstream: String,
     /// Which run it may belong to.
     pub keys: RunKeys,
+    /// The trace that the upstream was told, where the caller told none.
+    pub told_trace: Option<TraceId>,
     /// Ids of the tool results that it brings.
     pub tool_results: Vec<String>,
 }
@@ -125,6 +127,14 @@ pub enum Event {
     Arrival(Box<Arrival>),
     /// A call is over.
     Departure(Box<Departure>),
+    /// Work for a run that we did ourselves and that is no model request, such as passing on a tool's call. Unlike what agents
+    /// report it is exported.
+    Work {
+        /// The run; `None` leaves it to the span's trace.
+        run: Option<String>,
+        /// The work.
+        span: Box<Span>,
+    },
     /// Spans that an agent reported.
     Spans {
         /// The run that they were sent to; `None` leaves it to their traces.

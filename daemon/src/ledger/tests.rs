@@ -55,6 +55,7 @@ impl Desk {
             model: "m".into(),
             upstream: "engine".into(),
             keys,
+            told_trace: None,
             tool_results: results.iter().map(|&id| id.to_owned()).collect(),
         })));
         span_id

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use dwell_probes::relay::GatewayTime;
 use dwell_probes::time::Stamp;
 use http_body::{Frame, SizeHint};
 use hyper::body::{Body, Incoming};
@@ -15,7 +16,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::client::Client;
 use super::link::Link;
-use super::watch::Watch;
 
 /// Why an answer ends before its end, so that the server closes the client's connection.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +28,25 @@ pub(super) enum Broken {
     Silent(Duration),
 }
 
+/// Whoever looks at what passes.
+pub(super) trait Observer: Send {
+    /// Bytes of the answer, on their way to the client; `last` when none follow.
+    fn data(&mut self, bytes: &[u8], last: bool);
+    /// The answer has ended, or something went wrong before: a status that names it, and what in words. Later words change
+    /// nothing.
+    fn end(&mut self, problem: Option<(u16, String)>);
+    /// The gateway's own time so far.
+    fn time(&mut self) -> &mut GatewayTime;
+}
+
 /// A response's body.
 pub(super) struct Download {
     body: Incoming,
     link: Option<Link>,
     client: Arc<Client>,
-    watch: Option<Box<Watch>>,
+    watch: Option<Box<dyn Observer>>,
+    /// Silence is what is expected.
+    patient: bool,
     /// When the last look ended, and whether the upstream was waited for.
     left: Option<(Stamp, bool)>,
     silence: Option<Pin<Box<Sleep>>>,
@@ -45,14 +58,21 @@ impl Download {
         body: Incoming,
         link: Link,
         client: Arc<Client>,
-        watch: Option<Box<Watch>>,
+        watch: Option<Box<dyn Observer>>,
     ) -> Self {
-        let mut download =
-            Self { body, link: Some(link), client, watch, left: None, silence: None };
+        let link = Some(link);
+        let (left, silence, patient) = (None, None, false);
+        let mut download = Self { body, link, client, watch, patient, left, silence };
         if download.body.is_end_stream() {
             download.finish();
         }
         download
+    }
+
+    /// The same, and the upstream may be silent for as long as it likes, when `patient`.
+    pub(super) const fn patient(mut self, patient: bool) -> Self {
+        self.patient = patient;
+        self
     }
 
     /// All of it was passed on: the connection may rest.
@@ -82,6 +102,9 @@ impl Download {
 
     /// Whether the upstream has been silent for longer than it may.
     fn is_silent(&mut self, cx: &mut Context<'_>, fresh: bool) -> bool {
+        if self.patient {
+            return false;
+        }
         let idle = self.client.upstream.budgets.idle;
         let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         if fresh {
@@ -135,18 +158,19 @@ impl Body for Download {
         let left = this.left.take();
         // A silence begins anew with what was passed on.
         let fresh = left.is_none_or(|(_, upstream)| !upstream);
-        let read_ns = this.watch.as_ref().map_or(0, |watch| watch.time.parse_ns);
+        let read_ns = this.watch.as_mut().map_or(0, |watch| watch.time().parse_ns);
         if let (Some(watch), Some((since, upstream))) = (&mut this.watch, left) {
             let waited = entered.since(since);
-            let time = &mut watch.time;
+            let time = watch.time();
             let slot = if upstream { &mut time.upstream_wait_ns } else { &mut time.client_wait_ns };
             *slot += waited;
         }
         let passed = this.pass(cx, fresh);
         if let Some(watch) = &mut this.watch {
             let now = Stamp::now();
-            let read_ns = watch.time.parse_ns.saturating_sub(read_ns);
-            watch.time.forward_ns += now.since(entered).saturating_sub(read_ns);
+            let time = watch.time();
+            let read_ns = time.parse_ns.saturating_sub(read_ns);
+            time.forward_ns += now.since(entered).saturating_sub(read_ns);
             this.left = Some((now, passed.is_pending()));
         } else {
             this.left = Some((entered, passed.is_pending()));

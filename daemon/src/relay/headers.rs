@@ -1,7 +1,7 @@
 //! Headers on their way through: which belong to one connection only, and which are ours to write.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use dwell_probes::span::SpanId;
+use dwell_probes::span::{SpanId, TraceId};
 use dwell_wire::trace_context::TraceParent;
 use dwell_wire::upstream::Form;
 
@@ -45,13 +45,14 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes the client's headers those of the request to the upstream at `authority`. `span_id` is our span's.
+/// Makes the client's headers those of the request to the upstream at `authority`. `span_id` is our span's; a client that told no
+/// trace is in `trace`, where we have one to tell.
 pub(super) fn request(
     headers: &mut HeaderMap,
     authority: &HeaderValue,
     key: Option<&Key>,
     form: Form,
-    span_id: SpanId,
+    (span_id, trace): (SpanId, Option<TraceId>),
 ) {
     strip(headers);
     let wants_trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes() == b"trailers");
@@ -75,13 +76,16 @@ pub(super) fn request(
             headers.insert(name, value);
         }
     }
-    continue_trace(headers, span_id);
+    continue_trace(headers, span_id, trace);
 }
 
 /// The upstream's spans become children of ours. The trace, the caller's flags, `tracestate` and `baggage` stay.
-fn continue_trace(headers: &mut HeaderMap, span_id: SpanId) {
+fn continue_trace(headers: &mut HeaderMap, span_id: SpanId, trace: Option<TraceId>) {
     let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let Some(parent) = parent.and_then(TraceParent::parse) else { return };
+    let ours = |trace_id| TraceParent { trace_id, span_id, flags: TraceParent::SAMPLED };
+    let Some(parent) = parent.and_then(TraceParent::parse).or_else(|| trace.map(ours)) else {
+        return;
+    };
     if let Ok(value) = HeaderValue::from_str(&TraceParent { span_id, ..parent }.to_string()) {
         headers.insert("traceparent", value);
     }
@@ -101,7 +105,7 @@ mod tests {
 
     fn sent(pairs: &[(&'static str, &'static str)], key: Option<&Key>, form: Form) -> HeaderMap {
         let mut headers = headers(pairs);
-        request(&mut headers, &HeaderValue::from_static("up:1"), key, form, SpanId([7; 8]));
+        request(&mut headers, &HeaderValue::from_static("up:1"), key, form, (SpanId([7; 8]), None));
         headers
     }
 
@@ -160,5 +164,9 @@ mod tests {
             sent(&[("traceparent", "x")], None, Form::OpenAi).get("traceparent").unwrap(),
             "x"
         );
+        let mut untold = HeaderMap::new();
+        continue_trace(&mut untold, SpanId([7; 8]), Some(TraceId([1; 16])));
+        let expected = format!("00-{}-0707070707070707-01", "01".repeat(16));
+        assert_eq!(untold.get("traceparent").unwrap(), expected.as_str());
     }
 }

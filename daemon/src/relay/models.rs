@@ -63,7 +63,7 @@ pub(super) async fn merged(
 
 async fn list(client: &Client, mut headers: HeaderMap) -> Option<Vec<Value>> {
     let key = client.upstream.key.as_ref();
-    headers::request(&mut headers, &client.authority, key, Form::OpenAi, SpanId::default());
+    headers::request(&mut headers, &client.authority, key, Form::OpenAi, (SpanId::default(), None));
     let (upload, progress) = Upload::new(Bytes::new(), Body::empty(), false);
     let mut request = Request::get(client.upstream.path("/v1/models")).body(upload).ok()?;
     *request.headers_mut() = headers;

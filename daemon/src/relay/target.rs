@@ -13,13 +13,15 @@ use http_body::Body as _;
 /// default upstream.
 const LONGEST_SEARCH: usize = 32 << 20;
 
-/// A path's parts: `/r/{run}`, `/u/{upstream}`, and what the upstream is asked.
+/// A path's parts: `/r/{run}`, `/u/{upstream}` or `/mcp/{server}`, and what is asked there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Path<'a> {
     /// The run, as it is written.
     pub(super) run: Option<&'a str>,
     /// The upstream's name.
     pub(super) upstream: Option<&'a str>,
+    /// The MCP server's name.
+    pub(super) tools: Option<&'a str>,
     /// The rest, which begins with `/`.
     pub(super) rest: &'a str,
 }
@@ -29,7 +31,11 @@ impl<'a> Path<'a> {
     pub(super) fn of(uri: &'a Uri) -> Self {
         let (run, rest) = segment(uri.path(), "/r/");
         let (upstream, rest) = segment(rest, "/u/");
-        Self { run, upstream, rest }
+        let (tools, rest) = match upstream {
+            Some(_) => (None, rest),
+            None => segment(rest, "/mcp/"),
+        };
+        Self { run, upstream, tools, rest }
     }
 }
 
@@ -100,7 +106,8 @@ mod tests {
     fn paths_are_taken_apart() {
         let of = |path: &str| {
             let uri: Uri = path.parse().unwrap();
-            let Path { run, upstream, rest } = Path::of(&uri);
+            let Path { run, upstream, tools, rest } = Path::of(&uri);
+            assert_eq!(tools.is_some(), path.contains("/mcp/t"), "{path}");
             (run.map(str::to_owned), upstream.map(str::to_owned), rest.to_owned())
         };
         let some = |text: &str| Some(text.to_owned());
@@ -109,6 +116,9 @@ mod tests {
         assert_eq!(of("/r/1/v1/x"), (some("1"), None, "/v1/x".to_owned()));
         assert_eq!(of("/r/1/u/a/api/chat"), (some("1"), some("a"), "/api/chat".to_owned()));
         assert_eq!(of("/r/1/u/a"), (some("1"), some("a"), "/".to_owned()));
+        assert_eq!(of("/r/1/mcp/t"), (some("1"), None, "/".to_owned()));
+        assert_eq!(of("/mcp/t/x"), (None, None, "/x".to_owned()));
+        assert_eq!(of("/u/a/mcp/x"), (None, some("a"), "/mcp/x".to_owned()));
         assert_eq!(of("/run/x"), (None, None, "/run/x".to_owned()));
     }
 }

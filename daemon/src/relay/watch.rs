@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use dwell_probes::call::{Ending, ToolRequest};
 use dwell_probes::phase::Phase;
 use dwell_probes::relay::{self, GatewayTime, Marks, Relayed};
-use dwell_probes::span::SpanId;
+use dwell_probes::span::{SpanId, TraceId};
 use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
@@ -13,6 +13,7 @@ use dwell_wire::conversation::Link;
 use dwell_wire::upstream::{Api, Asked, Facts, Reader};
 
 use super::decode::Copy;
+use super::download::Observer;
 use super::transport::Steps;
 use super::upload::Watch as Upload;
 use crate::ledger::{Arrival, Handle, RunKeys};
@@ -33,6 +34,8 @@ pub(super) struct Call {
     pub(super) span_id: SpanId,
     /// Which run it may belong to, as headers and path say.
     pub(super) keys: RunKeys,
+    /// The trace that the upstream is told, where the client told none.
+    pub(super) told_trace: Option<TraceId>,
     /// The model, where it is known already.
     pub(super) model: Option<String>,
 }
@@ -131,6 +134,7 @@ impl Watch {
                 links: asked.links.iter().map(keep).collect(),
                 ..std::mem::take(&mut self.call.keys)
             },
+            told_trace: self.call.told_trace,
             tool_results: asked.tool_results,
         };
         self.recorder = Some(Recorder::new(self.ledger.clone(), arrival, http, self.tracing));
@@ -155,8 +159,51 @@ impl Watch {
         self.copy = Some(copy);
     }
 
-    /// Bytes of the answer, on their way to the client; `last` when none follow.
-    pub(super) fn data(&mut self, bytes: &[u8], last: bool) {
+    /// What the call took so far, for the `Server-Timing` header.
+    pub(super) fn so_far(&self) -> Vec<(&'static str, u64)> {
+        let mut parts = vec![("receive", self.routed.since(self.call.start))];
+        parts
+            .extend(self.steps.iter().map(|&(phase, start, end)| (phase.name(), end.since(start))));
+        if let (Some(sending), Some(sent)) = (self.sending, self.sent) {
+            parts.push((Phase::Send.name(), sent.since(sending)));
+            let head = self.head.unwrap_or_else(Stamp::now);
+            parts.push((Phase::Wait.name(), head.since(sent)));
+        }
+        parts.push(("gateway", self.time.work_ns()));
+        parts
+    }
+
+    fn timeline(&self, end: Stamp, times: &relay::ServerTimes) -> Timeline {
+        let mut timeline = if self.tracing { Timeline::small() } else { Timeline::off() };
+        timeline.record(Phase::Receive, self.call.start, self.routed);
+        for &(phase, start, until) in &self.steps {
+            timeline.record(phase, start, until);
+        }
+        if let Some(sending) = self.sending {
+            timeline.record(Phase::Send, sending, self.sent.unwrap_or(end));
+        }
+        if let Some(sent) = self.sent {
+            let marks = Marks {
+                sent,
+                head: self.head.unwrap_or(end),
+                // A refusal is no answer: waiting for it was no generation.
+                answer: self.answer.filter(|_| self.status < 400),
+                last: self.last,
+                end,
+                streamed: self.streamed,
+                prefill_seen: self.prefill_seen,
+            };
+            relay::record(&mut timeline, &marks, times);
+        }
+        if let Some(answer) = self.answer.filter(|_| self.streamed) {
+            timeline.mark_first_token(answer);
+        }
+        timeline
+    }
+}
+
+impl Observer for Watch {
+    fn data(&mut self, bytes: &[u8], last: bool) {
         if self.over {
             return;
         }
@@ -173,8 +220,7 @@ impl Watch {
         }
     }
 
-    /// The answer has ended, or something went wrong before. Later words change nothing.
-    pub(super) fn end(&mut self, problem: Option<(u16, String)>) {
+    fn end(&mut self, problem: Option<(u16, String)>) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
@@ -229,46 +275,8 @@ impl Watch {
         recorder.ended(status, ended);
     }
 
-    /// What the call took so far, for the `Server-Timing` header.
-    pub(super) fn so_far(&self) -> Vec<(&'static str, u64)> {
-        let mut parts = vec![("receive", self.routed.since(self.call.start))];
-        parts
-            .extend(self.steps.iter().map(|&(phase, start, end)| (phase.name(), end.since(start))));
-        if let (Some(sending), Some(sent)) = (self.sending, self.sent) {
-            parts.push((Phase::Send.name(), sent.since(sending)));
-            let head = self.head.unwrap_or_else(Stamp::now);
-            parts.push((Phase::Wait.name(), head.since(sent)));
-        }
-        parts.push(("gateway", self.time.work_ns()));
-        parts
-    }
-
-    fn timeline(&self, end: Stamp, times: &relay::ServerTimes) -> Timeline {
-        let mut timeline = if self.tracing { Timeline::small() } else { Timeline::off() };
-        timeline.record(Phase::Receive, self.call.start, self.routed);
-        for &(phase, start, until) in &self.steps {
-            timeline.record(phase, start, until);
-        }
-        if let Some(sending) = self.sending {
-            timeline.record(Phase::Send, sending, self.sent.unwrap_or(end));
-        }
-        if let Some(sent) = self.sent {
-            let marks = Marks {
-                sent,
-                head: self.head.unwrap_or(end),
-                // A refusal is no answer: waiting for it was no generation.
-                answer: self.answer.filter(|_| self.status < 400),
-                last: self.last,
-                end,
-                streamed: self.streamed,
-                prefill_seen: self.prefill_seen,
-            };
-            relay::record(&mut timeline, &marks, times);
-        }
-        if let Some(answer) = self.answer.filter(|_| self.streamed) {
-            timeline.mark_first_token(answer);
-        }
-        timeline
+    fn time(&mut self) -> &mut GatewayTime {
+        &mut self.time
     }
 }
 

@@ -26,6 +26,9 @@ pub struct UpstreamArgs {
         value_delimiter = ','
     )]
     pub upstreams: Vec<String>,
+    /// An MCP server (streamable HTTP) to relay at /mcp/NAME, such as files=http://127.0.0.1:9000/mcp; may be given several times
+    #[arg(long = "mcp", env = "DWELL_MCP", value_name = "NAME=URL", value_delimiter = ',')]
+    pub mcp: Vec<String>,
     /// A file with upstreams, routes, budgets and rules for spans; `dwell.toml` in the current folder is read unasked
     #[arg(long, env = "DWELL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -154,6 +157,8 @@ fn is_version(segment: &str) -> bool {
 pub struct Upstreams {
     /// In the order in which they were named.
     pub list: Vec<Upstream>,
+    /// MCP servers.
+    pub mcp: Vec<Upstream>,
     /// Patterns of models and the index of their upstream, the most particular first.
     pub routes: Vec<(String, usize)>,
     /// The index of the upstream that takes what no route names.
@@ -172,6 +177,8 @@ struct File {
     server_timing: Option<bool>,
     #[serde(default)]
     upstreams: BTreeMap<String, FileUpstream>,
+    #[serde(default)]
+    mcp: BTreeMap<String, FileUpstream>,
     #[serde(default)]
     routes: BTreeMap<String, String>,
     #[serde(default)]
@@ -265,10 +272,14 @@ impl Upstreams {
             }
         };
         for (position, text) in args.upstreams.iter().enumerate() {
-            let index = read.add_flag(text).with_context(|| format!("--upstream {position}"))?;
+            let index =
+                add_flag(&mut read.list, text).with_context(|| format!("--upstream {position}"))?;
             if position == 0 {
                 read.default = Some(index);
             }
+        }
+        for (position, text) in args.mcp.iter().enumerate() {
+            add_flag(&mut read.mcp, text).with_context(|| format!("--mcp {position}"))?;
         }
         read.server_timing &= !args.no_server_timing;
         Ok(read)
@@ -283,14 +294,16 @@ impl Upstreams {
             latency_budget: file.latency_budget.read()?,
             ..Self::default()
         };
-        for (name, told) in &file.upstreams {
+        let upstream = |(name, told): (&String, &FileUpstream)| {
             let mut upstream = Upstream::new(name, &told.url)?;
             upstream.budgets = told.budgets.over(budgets).with_context(|| name.clone())?;
             upstream.ca_file.clone_from(&told.ca_file);
             upstream.key =
                 told.key_env.as_deref().map(|variable| key(name, variable, env)).transpose()?;
-            read.list.push(upstream);
-        }
+            Ok(upstream)
+        };
+        read.list = file.upstreams.iter().map(upstream).collect::<Result<_>>()?;
+        read.mcp = file.mcp.iter().map(upstream).collect::<Result<_>>()?;
         for (pattern, name) in &file.routes {
             let index = read.index(name).with_context(|| format!("routes.\"{pattern}\""))?;
             read.routes.push((pattern.clone(), index));
@@ -322,22 +335,23 @@ impl Upstreams {
     pub fn fallback(&self) -> Option<usize> {
         self.default.or_else(|| (self.list.len() == 1).then_some(0))
     }
+}
 
-    fn add_flag(&mut self, text: &str) -> Result<usize> {
-        let (name, url) = text.split_once('=').with_context(
-            || "an upstream is written NAME=URL, such as local=http://127.0.0.1:8080",
-        )?;
-        let new = Upstream::new(name, url)?;
-        if let Ok(index) = self.index(name)
-            && let Some(known) = self.list.get_mut(index)
-        {
-            let Upstream { key, ca_file, budgets, .. } = known.clone();
-            *known = Upstream { key, ca_file, budgets, ..new };
-            return Ok(index);
-        }
-        self.list.push(new);
-        Ok(self.list.len() - 1)
+/// Adds what a flag names to the list, or gives the one of this name the flag's URL; its index.
+fn add_flag(list: &mut Vec<Upstream>, text: &str) -> Result<usize> {
+    let (name, url) = text
+        .split_once('=')
+        .with_context(|| "an upstream is written NAME=URL, such as local=http://127.0.0.1:8080")?;
+    let new = Upstream::new(name, url)?;
+    if let Some(index) = list.iter().position(|known| known.name == name)
+        && let Some(known) = list.get_mut(index)
+    {
+        let Upstream { key, ca_file, budgets, .. } = known.clone();
+        *known = Upstream { key, ca_file, budgets, ..new };
+        return Ok(index);
     }
+    list.push(new);
+    Ok(list.len() - 1)
 }
 
 /// The file and what is in it: the one that is named, else `dwell.toml` where it lies in the current folder.
@@ -420,7 +434,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("empty.toml");
         std::fs::write(&config, "").unwrap();
-        let args = UpstreamArgs { upstreams, config: Some(config), no_server_timing: false };
+        let args = UpstreamArgs { upstreams, config: Some(config), ..UpstreamArgs::default() };
         Upstreams::read(&args, &NO_ENV)
     }
 

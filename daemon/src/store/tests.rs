@@ -120,7 +120,11 @@ fn what_was_said_last_counts_and_spans_of_the_older_format_are_read() {
         error: None,
         origin: Origin::Measured,
     };
-    let spans = |spans: Vec<Span>| Record::Spans { run: "run-a".into(), spans: spans.into() };
+    let spans = |spans: Vec<Span>| Record::Spans {
+        run: "run-a".into(),
+        spans: spans.into_iter().map(Arc::new).collect(),
+        room: None,
+    };
     let (folder, writer, sender) = written(vec![
         Record::Run(Arc::new(run("run-a", now, RunState::Open))),
         spans(vec![span(1, "first"), span(2, "other")]),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dwell_probes::cache::Change;
 use dwell_probes::category::Category;
 use dwell_probes::phase::Phase;
+use dwell_probes::relay::GatewayTime;
 use dwell_probes::report::{CallReport, RunReport};
 use dwell_probes::run::RunState;
 
@@ -44,6 +45,7 @@ fn below(head: Vec<String>, report: &RunReport, screen: Screen) -> String {
         models(report, screen),
         recomputing(report),
         drafting(report),
+        relaying(report),
         foot(report, screen),
     ];
     let parts: Vec<String> =
@@ -384,6 +386,23 @@ fn drafting(report: &RunReport) -> Vec<String> {
         lines.push(format!("          {}", clip(&text, WIDTH - 10)));
     }
     lines
+}
+
+/// What dwell itself took of relayed calls: its work, and apart from it what neither that nor waiting for others explains.
+fn relaying(report: &RunReport) -> Vec<String> {
+    let times: Vec<_> =
+        report.calls.iter().filter_map(|call| Some(call.relay.as_ref()?.gateway)).collect();
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let sum =
+        |of: fn(&GatewayTime) -> u64| duration(times.iter().map(of).fold(0, u64::saturating_add));
+    vec![format!(
+        "relaying  {} of dwell's own work in {}, {} unexplained",
+        sum(GatewayTime::work_ns),
+        count(times.len(), "call"),
+        sum(|time| time.residual_ns),
+    )]
 }
 
 fn foot(report: &RunReport, screen: Screen) -> Vec<String> {

@@ -4,11 +4,13 @@
 //! [`openai`] speaks OpenAI's chat completions and completions, both as a server and as a client. [`sse`] is the framing
 //! below every streaming API, [`extension`] what servers say about their own time, [`trace_context`] and [`server_timing`]
 //! are headers, and [`conversation`] tells which requests continue which. [`upstream`] reads what other servers and their
-//! clients say to each other: every API that is relayed.
+//! clients say to each other: every API that is relayed;
+//! [`mcp`] does so for tool servers.
 
 pub mod conversation;
 mod error;
 pub mod extension;
+pub mod mcp;
 pub mod openai;
 pub mod server_timing;
 pub mod sse;

@@ -66,8 +66,8 @@ pub(super) async fn run(command: &[OsString], variables: &[Variable]) -> Ending 
     child.args(arguments);
     for variable in variables {
         match &variable.value {
-            Some(value) => child.env(variable.name, value),
-            None => child.env_remove(variable.name),
+            Some(value) => child.env(&*variable.name, value),
+            None => child.env_remove(&*variable.name),
         };
     }
     // Before the command exists: a signal in between must not end us and leave it alone.
@@ -151,8 +151,8 @@ mod tests {
     #[tokio::test]
     async fn variables_are_set_and_removed() {
         let variables = [
-            Variable { name: "DWELL_TEST_SET", value: Some("x".to_owned()) },
-            Variable { name: "HOME", value: None },
+            Variable { name: "DWELL_TEST_SET".into(), value: Some("x".to_owned()) },
+            Variable { name: "HOME".into(), value: None },
         ];
         let script = "test \"$DWELL_TEST_SET\" = x && test -z \"${HOME+set}\"";
         let command = ["sh", "-c", script].map(OsString::from);

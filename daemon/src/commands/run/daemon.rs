@@ -28,6 +28,10 @@ pub(super) struct Daemon {
     url: String,
     http: reqwest::Client,
     own: Option<Service>,
+    /// Whether it relays to model servers.
+    pub(super) relays: bool,
+    /// The MCP servers that it relays.
+    pub(super) mcp: Vec<String>,
 }
 
 /// The body of `POST /api/runs`.
@@ -54,6 +58,10 @@ struct Health {
     version: String,
     #[expect(dead_code, reason = "its presence is what is looked for")]
     models: Vec<String>,
+    #[serde(default)]
+    upstreams: Vec<String>,
+    #[serde(default)]
+    mcp: Vec<String>,
 }
 
 impl Daemon {
@@ -68,28 +76,35 @@ impl Daemon {
         match asked {
             Some("none") => return Self::start(http, store, engine, upstreams).await,
             // A daemon that runs has upstreams of its own.
-            None if !upstreams.upstreams.is_empty() || upstreams.config.is_some() => {
+            None if !upstreams.upstreams.is_empty()
+                || !upstreams.mcp.is_empty()
+                || upstreams.config.is_some() =>
+            {
                 return Self::start(http, store, engine, upstreams).await;
             }
             Some(url) => {
                 let url = normal_url(url);
-                if let Err(error) = health(&http, &url).await {
-                    bail!(
+                return match health(&http, &url).await {
+                    Ok(health) => Ok(Self::running(url, http, health)),
+                    Err(error) => bail!(
                         "no dwell answers at {url} ({error:#}): start it with `dwell serve`, or leave --daemon out"
-                    );
-                }
-                return Ok(Self { url, http, own: None });
+                    ),
+                };
             }
             None => {}
         }
         let url = format!("http://127.0.0.1:{PORT}");
         match health(&http, &url).await {
-            Ok(_) => Ok(Self { url, http, own: None }),
+            Ok(health) => Ok(Self::running(url, http, health)),
             Err(error) => {
                 tracing::info!("no dwell answers at {url} ({error:#}): starting one for this run");
                 Self::start(http, store, engine, upstreams).await
             }
         }
+    }
+
+    fn running(url: String, http: reqwest::Client, health: Health) -> Self {
+        Self { url, http, own: None, relays: !health.upstreams.is_empty(), mcp: health.mcp }
     }
 
     async fn start(
@@ -106,7 +121,13 @@ impl Daemon {
         at_hand(&settings).await?;
         let backend = load_backend(&settings)?;
         let service = Service::start(&settings, backend).await?;
-        Ok(Self { url: format!("http://{}", service.addr), http, own: Some(service) })
+        Ok(Self {
+            url: format!("http://{}", service.addr),
+            http,
+            own: Some(service),
+            relays: !settings.upstreams.list.is_empty(),
+            mcp: settings.upstreams.mcp.into_iter().map(|server| server.name).collect(),
+        })
     }
 
     /// Its address, without a slash at the end.

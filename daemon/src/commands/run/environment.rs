@@ -1,5 +1,7 @@
 //! The environment in which a command's model calls and spans come to the daemon, in the variables that clients read anyway.
 
+use std::borrow::Cow;
+
 use dwell_probes::span::{SpanId, TraceId};
 use dwell_wire::trace_context::TraceParent;
 
@@ -7,7 +9,7 @@ use dwell_wire::trace_context::TraceParent;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
     /// Its name.
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// Its value.
     pub(super) value: Option<String>,
 }
@@ -23,6 +25,10 @@ pub(super) struct Environment<'a> {
     pub(super) trace_id: TraceId,
     /// The run's root span.
     pub(super) root_span_id: SpanId,
+    /// Whether the daemon relays: its engine speaks OpenAI's API only.
+    pub(super) relays: bool,
+    /// The MCP servers that the daemon relays.
+    pub(super) mcp: &'a [String],
 }
 
 /// Variables that send requests through a proxy.
@@ -35,19 +41,34 @@ const LOCAL_HOSTS: &str = "127.0.0.1,localhost";
 impl Environment<'_> {
     /// The variables that differ from the environment `inherited`.
     pub(super) fn variables(&self, inherited: &dyn Fn(&str) -> Option<String>) -> Vec<Variable> {
-        let Self { daemon, run, trace_id, root_span_id } = *self;
-        let set = |name, value: String| Variable { name, value: Some(value) };
+        let Self { daemon, run, trace_id, root_span_id, relays, mcp } = *self;
+        let set =
+            |name: &'static str, value: String| Variable { name: name.into(), value: Some(value) };
         let base_url = format!("{daemon}/r/{run}/v1");
         let parent = TraceParent { trace_id, span_id: root_span_id, flags: TraceParent::SAMPLED };
         let mut variables = vec![
             set("OPENAI_BASE_URL", base_url.clone()),
             // Its name in the client before version 1, and in LiteLLM.
-            set("OPENAI_API_BASE", base_url),
+            set("OPENAI_API_BASE", base_url.clone()),
             set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("{daemon}/r/{run}")),
             set("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
             set("TRACEPARENT", parent.to_string()),
             set("DWELL_RUN", run.to_owned()),
         ];
+        if relays {
+            let root = format!("{daemon}/r/{run}");
+            variables.extend([
+                set("ANTHROPIC_BASE_URL", root.clone()),
+                set("OLLAMA_HOST", root.clone()),
+                // PydanticAI's and LiteLLM's names for the same.
+                set("OLLAMA_BASE_URL", base_url),
+                set("OLLAMA_API_BASE", root),
+            ]);
+        }
+        variables.extend(mcp.iter().map(|server| Variable {
+            name: mcp_variable(server).into(),
+            value: Some(format!("{daemon}/r/{run}/mcp/{server}")),
+        }));
         if inherited("OPENAI_API_KEY").is_none_or(|key| key.is_empty()) {
             // Clients refuse to start without one.
             variables.push(set("OPENAI_API_KEY", "dwell".to_owned()));
@@ -55,7 +76,7 @@ impl Environment<'_> {
         // These would win over the general ones above and send the spans past the daemon.
         for name in ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
             if inherited(name).is_some() {
-                variables.push(Variable { name, value: None });
+                variables.push(Variable { name: name.into(), value: None });
             }
         }
         let proxied =
@@ -74,27 +95,43 @@ impl Environment<'_> {
     }
 }
 
+/// The variable that names a relayed MCP server's address: `DWELL_MCP_FILES` for `files`.
+fn mcp_variable(server: &str) -> String {
+    let letters = server.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    format!("DWELL_MCP_{}", letters.collect::<String>().to_ascii_uppercase())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
 
-    fn variables(inherited: &[(&str, &str)]) -> BTreeMap<&'static str, Option<String>> {
+    fn variables(inherited: &[(&str, &str)]) -> BTreeMap<String, Option<String>> {
+        variables_of(inherited, true)
+    }
+
+    fn variables_of(inherited: &[(&str, &str)], relays: bool) -> BTreeMap<String, Option<String>> {
         let environment = Environment {
             daemon: "http://127.0.0.1:7070",
             run: "run-1",
             trace_id: TraceId([0xab; 16]),
             root_span_id: SpanId([0xcd; 8]),
+            relays,
+            mcp: &["my-files".to_owned()],
         };
         let look_up = |name: &str| {
             inherited.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        environment.variables(&look_up).into_iter().map(|v| (v.name, v.value)).collect()
+        environment
+            .variables(&look_up)
+            .into_iter()
+            .map(|v| (v.name.into_owned(), v.value))
+            .collect()
     }
 
     /// Whether the variable is set to this text.
-    fn is(set: &BTreeMap<&'static str, Option<String>>, name: &str, text: &str) -> bool {
+    fn is(set: &BTreeMap<String, Option<String>>, name: &str, text: &str) -> bool {
         set.get(name).is_some_and(|value| value.as_deref() == Some(text))
     }
 
@@ -108,6 +145,17 @@ mod tests {
         assert!(is(&set, "TRACEPARENT", &parent));
         assert!(is(&set, "OPENAI_API_KEY", "dwell"));
         assert!(!set.contains_key("NO_PROXY"));
+    }
+
+    #[test]
+    fn other_apis_are_named_where_somebody_speaks_them() {
+        let set = variables(&[]);
+        assert!(is(&set, "ANTHROPIC_BASE_URL", "http://127.0.0.1:7070/r/run-1"));
+        assert_eq!(set.get("OLLAMA_HOST"), set.get("ANTHROPIC_BASE_URL"));
+        assert_eq!(set.get("OLLAMA_BASE_URL"), set.get("OPENAI_BASE_URL"));
+        assert!(is(&set, "DWELL_MCP_MY_FILES", "http://127.0.0.1:7070/r/run-1/mcp/my-files"));
+        let set = variables_of(&[], false);
+        assert!(!set.contains_key("ANTHROPIC_BASE_URL") && !set.contains_key("OLLAMA_HOST"));
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Desk {
             model: "m".into(),
             upstream: upstream.into(),
             keys,
+            told_trace: None,
             tool_results,
         })));
         Asked { span_id, messages: messages.to_vec() }

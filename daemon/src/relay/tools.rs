@@ -1,0 +1,83 @@
+//! MCP servers behind `/mcp/{name}`: their messages are passed on as everything else is, but for the trace context in `_meta`, which is
+//! continued. A message is read whole before it goes on, since what it is for and its context may stand anywhere in it.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
+use dwell_probes::time::Stamp;
+use dwell_wire::mcp::{Asked, with_context};
+use dwell_wire::upstream::{Form, Problem};
+
+use super::client::{Answer, Client};
+use super::download::{Download, Observer as _};
+use super::passage::Passage;
+use super::upload::Upload;
+use super::{asked_uri, client_gone, headers};
+use crate::ids;
+use crate::ledger::{Handle, RunKeys};
+
+/// The longest message that is read; longer ones are passed on as they come, and not written down.
+const LONGEST: usize = 16 << 20;
+
+/// Passes on a request to an MCP server.
+pub(super) async fn relay(
+    client: &Arc<Client>,
+    ledger: &Handle,
+    request: Request,
+    (keys, rest): (RunKeys, &str),
+    start: Stamp,
+) -> Result<Response, Problem> {
+    let span_id = ids::span_id();
+    let (mut parts, body) = request.into_parts();
+    let (mut message, rest_of_body) = read(&parts.method, body).await?;
+    let asked = message.as_ref().map(|message| Asked::parse(message));
+    // What a server says unasked is waited for as long as the session lasts: no work, and no part of a run.
+    let listens = parts.method == Method::GET;
+    let passage = (!listens && (message.is_some() || parts.method != Method::POST))
+        .then(|| Passage::new(ledger.clone(), keys, asked, &parts, (start, span_id)))
+        .flatten();
+    let mut passage = passage.map(Box::new);
+    if let (Some(body), Some(passage)) = (&mut message, &passage)
+        && let Some(written) = with_context(body, &passage.context())
+    {
+        *body = written.into();
+        let length = HeaderValue::from(body.len());
+        if parts.headers.contains_key(header::CONTENT_LENGTH) {
+            parts.headers.insert(header::CONTENT_LENGTH, length);
+        }
+    }
+    let path = client.upstream.path(rest);
+    parts.uri = asked_uri(if path.is_empty() { "/" } else { &path }, parts.uri.query())?;
+    let trace = passage.as_ref().map(|passage| passage.trace_id());
+    let key = client.upstream.key.as_ref();
+    headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, trace));
+    let (upload, progress) = Upload::new(message.unwrap_or_default(), rest_of_body, false);
+    let answered = client.ask(Request::from_parts(parts, upload), &progress, None).await;
+    let Answer { response, link } = answered.inspect_err(|problem| {
+        if let Some(passage) = &mut passage {
+            passage.end(Some((problem.status, problem.message.clone())));
+        }
+    })?;
+    let (mut parts, body) = response.into_parts();
+    headers::strip(&mut parts.headers);
+    if let Some(passage) = &mut passage {
+        passage.head(parts.status.as_u16(), &parts.headers);
+    }
+    let observer = passage.map(|passage| passage as _);
+    let download = Download::new(body, link, client.clone(), observer).patient(listens);
+    Ok(Response::from_parts(parts, Body::new(download)))
+}
+
+/// The whole message of a POST, and what is to follow it unread; no message where there is none or it is too long.
+async fn read(method: &Method, body: Body) -> Result<(Option<Bytes>, Body), Problem> {
+    let size = http_body::Body::size_hint(&body);
+    let fits = size.upper().is_some_and(|size| size <= LONGEST as u64);
+    if method != Method::POST || !fits {
+        return Ok((None, body));
+    }
+    let bytes = axum::body::to_bytes(body, LONGEST).await.map_err(|_| client_gone())?;
+    Ok((Some(bytes), Body::empty()))
+}
