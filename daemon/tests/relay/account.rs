@@ -67,6 +67,13 @@ async fn without_figures_waiting_is_generation_and_tokens_are_counted() {
     assert_eq!(report["inferred"]["generation"], report["account"]["generation"]);
 }
 
+/// Bytes as Brotli holds those that it does not compress (RFC 7932, section 9.2): one block of them, and an empty last one.
+fn brotli(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap() - 1;
+    let head = (length << 4 | 1 << 20).to_le_bytes();
+    [&head[..3], bytes, &[3]].concat()
+}
+
 #[tokio::test]
 async fn a_compressed_answer_is_passed_on_compressed_and_read() {
     let json = r#"{"model":"m-1","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":20,"completion_tokens":9}}"#;
@@ -74,7 +81,7 @@ async fn a_compressed_answer_is_passed_on_compressed_and_read() {
     gzip.write_all(json.as_bytes()).unwrap();
     let gzip = gzip.finish().unwrap();
     let zstd = zstd::encode_all(json.as_bytes(), 3).unwrap();
-    for (name, bytes) in [("gzip", gzip), ("zstd", zstd)] {
+    for (name, bytes) in [("gzip", gzip), ("zstd", zstd), ("br", brotli(json.as_bytes()))] {
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: {name}\r\ncontent-length: {}\r\n\r\n",
             bytes.len()
@@ -156,6 +163,49 @@ async fn the_trace_goes_on_at_the_upstream() {
     let request = upstream.request(0);
     assert!(request.contains(&format!("00-{trace}-{call}-00")), "{request}");
     assert!(request.contains("tracestate: a=1") && request.contains("baggage: b=2"), "{request}");
+}
+
+#[tokio::test]
+async fn a_caller_without_a_trace_is_in_its_runs() {
+    let upstream = Upstream::new(vec![write(whole(r#"{"choices":[]}"#, ""))]).await;
+    let daemon = Daemon::before(&upstream).await;
+    let mut client = daemon.send(PATH, "", QUESTION).await;
+    read_to(&mut client, "[]}").await;
+    let call = daemon.report("r1").await["calls"][0]["id"].as_str().unwrap().to_owned();
+    let request = upstream.request(0);
+    let told = request.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap();
+    assert!(told.ends_with(&format!("-{call}-01")), "{told} of {call}");
+    // What the upstream reports in that trace belongs to the run.
+    let trace = told.split('-').nth(1).unwrap();
+    let spans = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": trace, "spanId": "00000000000000aa",
+        "parentSpanId": call, "name": "inference", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}]}]}]});
+    let before = daemon.report("r1").await["spans"].as_u64().unwrap();
+    let url = format!("http://{}/v1/traces", daemon.service.addr);
+    let sent = reqwest::Client::new().post(url).json(&spans).send().await.unwrap();
+    assert!(sent.status().is_success());
+    assert_eq!(daemon.report("r1").await["spans"].as_u64().unwrap(), before + 1);
+}
+
+#[tokio::test]
+async fn requests_that_ask_no_model_are_the_runs_http() {
+    let upstream = Upstream::new(vec![write(whole("{}", ""))]).await;
+    let daemon = Daemon::before(&upstream).await;
+    let url = |path: &str| format!("http://{}{path}", daemon.service.addr);
+    let files = reqwest::Client::new().delete(url("/r/r1/v1/files/f?key=planted")).send();
+    assert_eq!(files.await.unwrap().text().await.unwrap(), "{}");
+    assert!(upstream.request(0).starts_with("DELETE /v1/files/f?key=planted HTTP/1.1\r\n"));
+    reqwest::get(url("/v1/files")).await.unwrap();
+    let report = async {
+        loop {
+            if let Some(report) = daemon.service.ledger.report("r1").await {
+                return serde_json::to_value(&report).unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let report = tokio::time::timeout(PATIENCE, report).await.unwrap();
+    assert_eq!(report["spans"], 1, "{report}");
+    assert!(!report.to_string().contains("planted"));
 }
 
 #[tokio::test]

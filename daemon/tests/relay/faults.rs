@@ -52,6 +52,36 @@ async fn an_upstream_that_breaks_off_breaks_off_the_clients_answer() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_falls_silent_is_given_up() {
+    let begun = format!("{}{}", stream_head(), chunk(&delta("Hel")));
+    let mut upstream = Upstream::new(vec![write(begun), Step::AwaitClose]).await;
+    let config =
+        format!("[upstreams.up]\nurl = \"{}\"\nbudgets = {{ idle = \"50ms\" }}", upstream.url());
+    let daemon = Daemon::new(&config, None).await;
+    let mut client = daemon.send(PATH, "", QUESTION).await;
+    read_to(&mut client, "Hel").await;
+    assert_eq!(read_some(&mut client).await, "", "ends without the last chunk");
+    tokio::time::timeout(PATIENCE, upstream.closed.recv()).await.unwrap().unwrap();
+    assert!(cause(&daemon).await.contains("sent nothing for 50ms"));
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_while_it_rested_costs_no_request() {
+    let empty = whole(r#"{"choices":[]}"#, "");
+    let mut upstream = Upstream::new(vec![write(empty), Step::Leave]).await;
+    let daemon = Daemon::before(&upstream).await;
+    for _ in 0..3 {
+        let (status, body) = answer(&daemon, PATH).await;
+        assert_eq!((status, &body["choices"]), (200, &serde_json::json!([])));
+        tokio::time::timeout(PATIENCE, upstream.closed.recv()).await.unwrap().unwrap();
+    }
+    let report = daemon.report("r1").await;
+    let reused: Vec<&Value> =
+        report["calls"].as_array().unwrap().iter().map(|call| &call["relay"]["reused"]).collect();
+    assert_eq!(reused, [false, false, false]);
+}
+
+#[tokio::test]
 async fn faults_before_the_head_are_answered_in_the_apis_form() {
     let closing = Upstream::new(vec![Step::Close]).await;
     let garbage = Upstream::new(vec![write("SSH-2.0-x\r\n\r\n")]).await;

@@ -5,6 +5,9 @@
 
 mod account;
 mod faults;
+mod mcp;
 mod routes;
+mod secrets;
+mod tls;
 mod upstream;
 mod wire;

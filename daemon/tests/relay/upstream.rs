@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Wait,
     /// Closes the connection.
     Close,
+    /// Closes the connection, and tells the test.
+    Leave,
     /// Waits until the client closes the connection, and tells the test.
     AwaitClose,
 }
@@ -68,6 +70,11 @@ impl Upstream {
                                     gate.lock().await.recv().await;
                                 }
                                 Step::Close => return,
+                                Step::Leave => {
+                                    drop(connection);
+                                    let _gone = say.send(());
+                                    return;
+                                }
                                 Step::AwaitClose => {
                                     let mut rest = [0; 64];
                                     while connection.read(&mut rest).await.is_ok_and(|n| n > 0) {}

@@ -1,6 +1,10 @@
 //! What passes on the wire: every byte as it came, pieces as they were cut, head and first piece together.
 
-use tokio::io::AsyncWriteExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::upstream::*;
 
@@ -88,4 +92,42 @@ async fn a_large_body_is_passed_on_without_being_held() {
     assert!(upstream.request(0).to_ascii_lowercase().contains("content-length: 104857600"));
     // It is a call all the same, of which nothing but its times is known.
     assert_eq!(daemon.report("r1").await["calls"][0]["model"], "");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_slows_the_upstream_down() {
+    const PIECE: usize = 1 << 16;
+    const PIECES: usize = 2048;
+    /// What may lie in the kernel's buffers on the way, and far less than there is.
+    const AHEAD: usize = 48 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = written.clone();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", PIECE * PIECES);
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let piece = vec![b'x'; PIECE];
+        for _ in 0..PIECES {
+            connection.write_all(&piece).await.unwrap();
+            counted.fetch_add(PIECE, Ordering::SeqCst);
+        }
+        tokio::time::sleep(PATIENCE).await;
+    });
+    let daemon = Daemon::new(&format!("[upstreams.up]\nurl = \"http://{address}\"\n"), None).await;
+    let mut client = daemon.send(PATH, "", QUESTION).await;
+    let mut bytes = vec![0; PIECE];
+    let (mut read, mut most) = (0, 0);
+    while read < PIECE * PIECES {
+        // Whoever could run ahead has the time to.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        most = most.max(written.load(Ordering::SeqCst).saturating_sub(read));
+        let count = tokio::time::timeout(PATIENCE, client.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(count > 0, "the answer ended after {read} bytes");
+        read += count;
+    }
+    assert!(most < AHEAD, "{most} bytes were taken before the client wanted them");
 }

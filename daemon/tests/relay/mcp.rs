@@ -1,0 +1,119 @@
+//! MCP servers behind the relay: a tool's call becomes a tool's span of the run, the context goes through `_meta`, the rest of the
+//! protocol is HTTP.
+
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::upstream::*;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+async fn daemon(server: &Upstream) -> Daemon {
+    Daemon::new(&format!("[mcp.files]\nurl = \"{}/mcp\"\n", server.url()), None).await
+}
+
+async fn spans(daemon: &Daemon, run: &str, count: u64) -> Value {
+    let ask = async {
+        loop {
+            if let Some(report) = daemon.service.ledger.report(run).await {
+                let report = serde_json::to_value(&report).unwrap();
+                if report["spans"].as_u64().unwrap() >= count {
+                    return report;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.unwrap()
+}
+
+fn message(request: &str) -> Value {
+    serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+async fn ask(daemon: &Daemon, path: &str, message: &Value) -> TcpStream {
+    let headers = "content-type: application/json\r\naccept: application/json, text/event-stream\r\nmcp-session-id: s1\r\n";
+    daemon.send(path, headers, &message.to_string()).await
+}
+
+#[tokio::test]
+async fn a_tools_call_becomes_a_tool_of_the_run() {
+    let answer = r#"{"jsonrpc":"2.0","id":2,"result":{"content":[{"type":"text","text":"answer-planted"}]}}"#;
+    let server =
+        Upstream::new(vec![Step::Wait, write(whole(answer, "Mcp-Session-Id: s1\r\n"))]).await;
+    let daemon = daemon(&server).await;
+    let meta = json!({"traceparent": format!("00-{TRACE}-b7ad6b7169203331-00"), "tracestate": "a=1", "progressToken": 7});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": {"name": "read_file", "arguments": {"path": "argument-planted"}, "_meta": meta}});
+    let mut client = ask(&daemon, "/r/r1/mcp/files", &call).await;
+    server.go.send(()).unwrap();
+    let text = read_to(&mut client, answer).await;
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("Mcp-Session-Id: s1\r\n"),
+        "{text}"
+    );
+    let request = server.request(0);
+    assert!(request.starts_with("POST /mcp HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("mcp-session-id: s1\r\n"), "{request}");
+    let mut got = message(&request);
+    let context = got["params"]["_meta"]["traceparent"].take();
+    let context = context.as_str().unwrap();
+    assert!(context.starts_with(&format!("00-{TRACE}-")) && context.ends_with("-00"), "{context}");
+    assert!(!context.contains("b7ad6b7169203331"), "the server's spans are children of ours");
+    let mut sent = call.clone();
+    sent["params"]["_meta"]["traceparent"].take();
+    assert_eq!(got, sent, "nothing else changed");
+    let report = spans(&daemon, "r1", 1).await;
+    let tool = &report["tools"][0];
+    assert_eq!(
+        (&tool["name"], &tool["calls"], &tool["inferred"]),
+        (&json!("read_file"), &json!(1), &json!(false))
+    );
+    assert!(tool["wall_ns"].as_u64().unwrap() > 0);
+    assert!(!report.to_string().contains("planted"));
+}
+
+#[tokio::test]
+async fn the_rest_of_the_protocol_is_http_and_a_stream_ends_with_its_answer() {
+    let events = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[]}}\n\n";
+    let server =
+        Upstream::new(vec![write(format!("{}{}0\r\n\r\n", stream_head(), chunk(events)))]).await;
+    let daemon = daemon(&server).await;
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let mut client = ask(&daemon, "/r/r2/mcp/files", &list).await;
+    read_to(&mut client, "0\r\n\r\n").await;
+    let context = message(&server.request(0))["params"]["_meta"]["traceparent"].clone();
+    assert!(context.as_str().unwrap().ends_with("-01"), "{context}");
+    let report = spans(&daemon, "r2", 1).await;
+    assert_eq!(report["tools"].as_array().unwrap().len(), 0, "{report}");
+    assert!(report["account"]["http"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_no_run_is_passed_on_as_it_is() {
+    let server = Upstream::new(vec![write(whole(r#"{"id":1}"#, ""))]).await;
+    let daemon = daemon(&server).await;
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}});
+    let mut client = ask(&daemon, "/mcp/files", &list).await;
+    read_to(&mut client, r#"{"id":1}"#).await;
+    assert_eq!(message(&server.request(0)), list);
+    let mut client = ask(&daemon, "/mcp/other", &list).await;
+    assert!(read_to(&mut client, "files").await.contains("no MCP server `other`"));
+}
+
+#[tokio::test]
+async fn a_tool_that_fails_and_a_server_that_is_gone_are_told_apart() {
+    let failed = r#"{"jsonrpc":"2.0","id":2,"result":{"isError":true,"content":[]}}"#;
+    let server = Upstream::new(vec![write(whole(failed, ""))]).await;
+    let daemon = daemon(&server).await;
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "f"}});
+    let mut client = ask(&daemon, "/r/r1/mcp/files", &call).await;
+    read_to(&mut client, failed).await;
+    assert_eq!(spans(&daemon, "r1", 1).await["tools"][0]["calls"], 1);
+    let gone = Upstream::new(vec![Step::Close]).await;
+    let daemon = Daemon::new(&format!("[mcp.files]\nurl = \"{}\"\n", gone.url()), None).await;
+    let mut client = ask(&daemon, "/r/r1/mcp/files", &call).await;
+    let text = read_to(&mut client, "upstream_reset").await;
+    assert!(text.starts_with("HTTP/1.1 502 "), "{text}");
+    assert_eq!(spans(&daemon, "r1", 1).await["tools"][0]["name"], "f");
+}
