@@ -117,9 +117,9 @@ impl Service {
             runs,
             exporter,
             push,
-            watch,
             forwarder,
             grpc,
+            watch,
             writer,
         })
     }
