@@ -2,6 +2,7 @@
 //! where it is written down. The first row that fits decides, so that what looks like something else comes first.
 
 use super::{Class, Rule, Rules};
+pub(crate) use crate::names::MCP_METHOD;
 use crate::phase::Phase;
 
 /// A class, the conditions under which a span has it, and the source.
@@ -30,8 +31,6 @@ const OPERATION: &str = "gen_ai.operation.name";
 const OPENINFERENCE_KIND: &str = "openinference.span.kind";
 const LANGSMITH_KIND: &str = "langsmith.span.kind";
 const TRACELOOP_KIND: &str = "traceloop.span.kind";
-/// What an MCP message is for.
-pub(crate) const MCP_METHOD: &str = "mcp.method.name";
 const NAME: &str = "name";
 
 #[rustfmt::skip]
