@@ -216,6 +216,19 @@ async fn check_questions(prometheus: &Server) {
     assert!(asked > 60, "{asked} queries");
 }
 
+/// Whether every rule that records has recorded something: groups of rules take turns, each once an interval.
+async fn all_recorded(prometheus: &Server) -> bool {
+    let rules = prometheus.ask("/api/v1/rules", &[]).await.unwrap();
+    let rules = list(&rules, "groups").iter().flat_map(|group| list(group, "rules"));
+    for rule in rules.filter(|rule| rule["type"] == "recording") {
+        let answer = prometheus.ask("/api/v1/query", &[("query", text(rule, "name"))]).await;
+        if !has_numbers(&answer.unwrap()) {
+            return false;
+        }
+    }
+    true
+}
+
 /// Every rule is evaluated without an error, and what rules record is there.
 async fn check_rules(prometheus: &Server) {
     let rules = prometheus.ask("/api/v1/rules", &[]).await.unwrap();
@@ -276,6 +289,11 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     let both = "count(dwell:latency:count_now{measure=\"run\"} > 30) == 2";
     until("the traffic in what is recorded", async || seen(both).await).await;
     until("a second scrape of it all", async || seen("count(ALERTS) > 0").await).await;
+    until("what is measured and recorded", async || {
+        let nothing_lost = missing(&prometheus).await.1.is_empty();
+        (nothing_lost && all_recorded(&prometheus).await).then_some(())
+    })
+    .await;
 
     check_questions(&prometheus).await;
     check_rules(&prometheus).await;
