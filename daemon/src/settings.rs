@@ -143,20 +143,35 @@ impl Settings {
         };
         Ok(Self {
             listen,
-            data_dir: store.data_dir()?,
             engine: choice,
             draft_tokens: engine.draft_tokens,
             queue: engine.queue,
             parallel: engine.parallel,
             context: engine.context,
             cache_memory: engine.cache_memory,
+            // Learning from the past is for daemons that stay.
+            watching: Watching { on: false, ..Watching::default() },
+            ..Self::alone(store.data_dir()?)
+        })
+    }
+
+    /// A daemon with neither model nor upstream, which keeps its runs in this folder and answers on any free port of this machine.
+    pub fn alone(data_dir: PathBuf) -> Self {
+        Self {
+            listen: any_port(),
+            data_dir,
+            engine: EngineChoice::None,
+            draft_tokens: None,
+            queue: 4,
+            parallel: 1,
+            context: None,
+            cache_memory: None,
             holds: true,
             tracing: true,
             upstreams: Upstreams::default(),
             otlp: Otlp::default(),
-            // Learning from the past is for daemons that stay.
-            watching: Watching { on: false, ..Watching::default() },
-        })
+            watching: Watching::default(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
+use dwell::settings::Settings;
 use dwell::store::Reader;
 use dwell_engine::fake::{Fake, Script};
 use serde_json::{Value, json};
@@ -13,21 +13,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const AGENT: &str = "b7ad6b7169203331";
 
 fn settings(data_dir: &std::path::Path) -> Settings {
-    Settings {
-        listen: any_port(),
-        data_dir: data_dir.to_owned(),
-        engine: EngineChoice::None,
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
-        holds: true,
-        tracing: true,
-        upstreams: Upstreams::default(),
-        otlp: Otlp::default(),
-        watching: Watching::default(),
-    }
+    Settings::alone(data_dir.to_owned())
 }
 
 /// An agent's own report: it ran from one second before `now_ns` to one second after, and a tool took the last 300 ms.

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
+use dwell::settings::{Otlp, Settings};
 use dwell::store::Reader;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -18,21 +18,7 @@ use serde_json::Value;
 const SECOND: u64 = 1_000_000_000;
 
 fn settings(data_dir: &Path, otlp: &str) -> Settings {
-    Settings {
-        listen: any_port(),
-        data_dir: data_dir.to_owned(),
-        engine: EngineChoice::None,
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
-        holds: true,
-        tracing: true,
-        upstreams: Upstreams::default(),
-        otlp: Otlp::parse(otlp).unwrap(),
-        watching: Watching::default(),
-    }
+    Settings { otlp: Otlp::parse(otlp).unwrap(), ..Settings::alone(data_dir.to_owned()) }
 }
 
 fn pair(key: &str, value: &str) -> KeyValue {

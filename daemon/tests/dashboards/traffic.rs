@@ -9,7 +9,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstream, Upstreams, Watching, any_port};
+use dwell::settings::{Settings, Upstream, Upstreams};
 use dwell_engine::fake::{Fake, Script, ScriptedRound};
 use dwell_probes::cache::{CacheUse, Change, Recomputed};
 use dwell_probes::metrics::LatencyBudget;
@@ -81,21 +81,7 @@ impl Traffic {
             },
             ..Upstreams::default()
         };
-        let settings = Settings {
-            listen: any_port(),
-            data_dir: folder.join("data"),
-            engine: EngineChoice::None,
-            draft_tokens: None,
-            queue: 4,
-            parallel: 1,
-            context: None,
-            cache_memory: None,
-            holds: true,
-            tracing: true,
-            upstreams,
-            otlp: Otlp::default(),
-            watching: Watching::default(),
-        };
+        let settings = Settings { upstreams, ..Settings::alone(folder.join("data")) };
         let answered = AtomicU64::new(0);
         let fake = Fake::new(4, move |_| script(answered.fetch_add(1, Ordering::Relaxed)));
         let service = Service::start(&settings, Some(Arc::new(fake))).await.unwrap();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
+use dwell::settings::{Settings, any_port};
 use dwell_engine::fake::Fake;
 use dwell_probes::names::metrics::{ALL, Metric, MetricKind, prometheus_label};
 use serde_json::{Value, json};
@@ -16,21 +16,7 @@ use crate::{ROOT, TRACE, python, run_once, script};
 const PARSER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/metrics/parse.py");
 
 fn settings(data_dir: &std::path::Path) -> Settings {
-    Settings {
-        listen: any_port(),
-        data_dir: data_dir.to_owned(),
-        engine: EngineChoice::None,
-        upstreams: Upstreams::default(),
-        otlp: Otlp::default(),
-        watching: Watching::default(),
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
-        holds: true,
-        tracing: true,
-    }
+    Settings::alone(data_dir.to_owned())
 }
 
 /// The metrics of a daemon that has seen one run, for a reader that accepts `accept`, and of which type they are said to be.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Otlp, Settings, Upstreams, Watching, any_port};
+use dwell::settings::{Settings, Upstreams};
 use dwell_engine::backend::Backend;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -144,19 +144,8 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         let env = |name: &str| (name == "PLANTED_KEY").then(|| "sk-planted-ours".to_owned());
         let settings = Settings {
-            listen: any_port(),
-            data_dir: folder.path().to_owned(),
-            engine: EngineChoice::None,
-            draft_tokens: None,
-            queue: 4,
-            parallel: 1,
-            context: None,
-            cache_memory: None,
-            holds: true,
-            tracing: true,
             upstreams: Upstreams::parse(config, &env).unwrap(),
-            otlp: Otlp::default(),
-            watching: Watching::default(),
+            ..Settings::alone(folder.path().to_owned())
         };
         let service = Service::start(&settings, backend).await.unwrap();
         Self { service, folder }

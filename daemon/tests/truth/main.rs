@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use dwell::service::Service;
-use dwell::settings::{EngineChoice, Settings, Upstreams, Watching, any_port};
+use dwell::settings::{Settings, Upstreams};
 use dwell::store::Reader;
 use dwell_probes::category::Category;
 use dwell_probes::report::RunReport;
@@ -40,19 +40,8 @@ async fn daemon(folder: &Path, server: std::net::SocketAddr) -> Service {
         "[upstreams.one]\nurl = \"http://{server}\"\n[upstreams.two]\nurl = \"http://{server}\"\n"
     );
     let settings = Settings {
-        listen: any_port(),
-        data_dir: folder.to_owned(),
-        engine: EngineChoice::None,
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
-        holds: true,
-        tracing: true,
         upstreams: Upstreams::parse(&config, &|_| None).unwrap(),
-        otlp: dwell::settings::Otlp::default(),
-        watching: Watching::default(),
+        ..Settings::alone(folder.to_owned())
     };
     Service::start(&settings, None).await.unwrap()
 }

@@ -7,25 +7,9 @@ use dwell_probes::category::Category;
 use dwell_probes::suite::Expectation;
 
 use super::*;
-use crate::settings::EngineChoice;
-use crate::settings::{Otlp, Upstreams, Watching};
 
 fn settings(data_dir: &Path) -> Settings {
-    Settings {
-        listen: settings::any_port(),
-        data_dir: data_dir.to_owned(),
-        engine: EngineChoice::None,
-        draft_tokens: None,
-        queue: 4,
-        parallel: 1,
-        context: None,
-        cache_memory: None,
-        holds: true,
-        tracing: true,
-        upstreams: Upstreams::default(),
-        otlp: Otlp::default(),
-        watching: Watching::default(),
-    }
+    Settings::alone(data_dir.to_owned())
 }
 
 fn query(prompt: &str, expect: Expectation) -> Query {
