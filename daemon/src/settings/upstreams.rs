@@ -1,7 +1,8 @@
-//! The model servers that calls are relayed to: flags and `dwell.toml` as values with meaning. How they are reached is the
-//! relay's business.
+//! The model servers that calls are relayed to: flags and `dwell.toml` as values with meaning. What the file looks like is
+//! `file`'s business, how servers are reached the relay's.
 
-use std::collections::BTreeMap;
+mod file;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use dwell_probes::metrics::LatencyBudget;
 use http::uri::{Scheme, Uri};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+
+use self::file::{File, FileUpstream};
 
 /// The file that is read when it lies in the current folder and no other is named.
 pub(super) const FILE: &str = "dwell.toml";
@@ -169,98 +170,6 @@ pub struct Upstreams {
     pub latency_budget: LatencyBudget,
 }
 
-/// The file as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    default: Option<String>,
-    server_timing: Option<bool>,
-    #[serde(default)]
-    upstreams: BTreeMap<String, FileUpstream>,
-    #[serde(default)]
-    mcp: BTreeMap<String, FileUpstream>,
-    #[serde(default)]
-    routes: BTreeMap<String, String>,
-    #[serde(default)]
-    budgets: FileBudgets,
-    #[serde(default)]
-    latency_budget: FileLatencyBudget,
-    #[expect(
-        dead_code,
-        reason = "read by the settings for OTLP; here it is only a name that is known"
-    )]
-    otlp: Option<IgnoredAny>,
-    #[expect(
-        dead_code,
-        reason = "read by the settings for OTLP; here it is only a name that is known"
-    )]
-    spans: Option<IgnoredAny>,
-    #[expect(dead_code, reason = "read by those who watch; here it is only a name that is known")]
-    watch: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileLatencyBudget {
-    first_token: Option<String>,
-    request: Option<String>,
-    objective: Option<f64>,
-    overhead: Option<f64>,
-}
-
-impl FileLatencyBudget {
-    fn read(&self) -> Result<LatencyBudget> {
-        let ns = |text: &Option<String>| -> Result<Option<u64>> {
-            let time = text.as_deref().map(duration).transpose()?;
-            Ok(time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
-        };
-        let share = |told: Option<f64>, usual: f64, name: &'static str| {
-            let share = told.unwrap_or(usual);
-            ensure!(
-                share > 0.0 && share < 1.0,
-                "latency_budget.{name} is {share}; it is a share between 0 and 1, such as {usual}"
-            );
-            Ok(share)
-        };
-        let usual = LatencyBudget::default();
-        Ok(LatencyBudget {
-            first_token_ns: ns(&self.first_token).context("latency_budget.first_token")?,
-            request_ns: ns(&self.request).context("latency_budget.request")?,
-            objective: share(self.objective, usual.objective, "objective")?,
-            overhead: share(self.overhead, usual.overhead, "overhead")?,
-        })
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileUpstream {
-    url: String,
-    key_env: Option<String>,
-    ca_file: Option<PathBuf>,
-    #[serde(default)]
-    budgets: FileBudgets,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileBudgets {
-    connect: Option<String>,
-    first_byte: Option<String>,
-    idle: Option<String>,
-}
-
-impl FileBudgets {
-    fn over(&self, usual: Budgets) -> Result<Budgets> {
-        let or = |text: &Option<String>, usual| text.as_deref().map_or(Ok(usual), duration);
-        Ok(Budgets {
-            connect: or(&self.connect, usual.connect).context("budgets.connect")?,
-            first_byte: or(&self.first_byte, usual.first_byte).context("budgets.first_byte")?,
-            idle: or(&self.idle, usual.idle).context("budgets.idle")?,
-        })
-    }
-}
-
 impl Upstreams {
     /// What flags and file ask for. Flags go before the file: an upstream of the same name takes its URL from them, and the first
     /// is the default.
@@ -376,22 +285,6 @@ pub(super) fn key(name: &str, variable: &str, env: &dyn Fn(&str) -> Option<Strin
         "the key in {variable} has characters that no header can hold"
     );
     Ok(Key(key))
-}
-
-/// A number and a unit: `250ms`, `10s`, `2m`.
-fn duration(text: &str) -> Result<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().with_context(|| format!("`{text}` is no time; write 10s"))?;
-    let ms = match unit.trim() {
-        "ms" => number,
-        "s" => number.saturating_mul(1_000),
-        "m" => number.saturating_mul(60_000),
-        "h" => number.saturating_mul(3_600_000),
-        _ => bail!("`{text}` has no unit of time; use ms, s, m or h, as in 10s"),
-    };
-    ensure!(ms > 0, "`{text}` leaves no time at all");
-    Ok(Duration::from_millis(ms))
 }
 
 /// Whether the text is of this pattern: `*` stands for any characters, `?` for one.
