@@ -32,12 +32,20 @@ pub(crate) struct KvCache {
     bytes: u64,
     /// What has to be computed before the buffers hold what they should, where an operation writes to them as they lie.
     writer: Option<Array>,
+    /// Whether that is left to a thread beside, and nobody has waited for it.
+    beside: bool,
 }
 
 impl KvCache {
     /// An empty cache of a model with so many layers.
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| None).collect(), len: 0, bytes: 0, writer: None }
+        Self {
+            layers: (0..layers).map(|_| None).collect(),
+            len: 0,
+            bytes: 0,
+            writer: None,
+            beside: false,
+        }
     }
 
     /// Positions that are filled.
@@ -136,7 +144,22 @@ impl KvCache {
 
     /// The buffers are as they should be once this is computed.
     pub(crate) fn written_by(&mut self, writer: Array) {
-        self.writer = Some(writer);
+        (self.writer, self.beside) = (Some(writer), false);
+    }
+
+    /// What writes to the buffers is left to a thread beside.
+    pub(crate) const fn leave_beside(&mut self) {
+        self.beside = true;
+    }
+
+    /// Whether it was, and nobody has waited for it.
+    pub(crate) const fn is_beside(&self) -> bool {
+        self.beside
+    }
+
+    /// The buffers are as they should be.
+    pub(crate) fn is_written(&mut self) {
+        (self.writer, self.beside) = (None, false);
     }
 
     /// Takes out the buffers of a layer, with room for rows of `[kv heads, rows, head length]`.
@@ -167,7 +190,7 @@ impl KvCache {
     }
 
     /// Waits for what writes to the buffers where they lie.
-    fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         Ok(transforms::eval(&self.writer)?)
     }
 

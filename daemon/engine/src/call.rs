@@ -98,7 +98,7 @@ impl Call {
         }
         let chunk = if alone { CHUNK } else { SHARED_CHUNK };
         match self.progress.stage {
-            Stage::New | Stage::Prompt => self.read_prompt(conversation, chunk),
+            Stage::New | Stage::Prompt => self.read_prompt(conversation, known, chunk),
             Stage::DraftPrompt => {
                 self.read_prompt_for_draft(conversation, chunk)?;
                 Ok(None)
@@ -121,8 +121,12 @@ impl Call {
     fn read_prompt(
         &mut self,
         conversation: &mut Conversation,
+        known: &Rounds,
         chunk: usize,
     ) -> Result<Option<Finish>> {
+        if self.will_draft(conversation, known) {
+            conversation.read_beside(chunk)?;
+        }
         let Conversation { target, .. } = conversation;
         let left = &self.prompt[target.len()..];
         if left.len() > chunk {
@@ -196,7 +200,7 @@ impl Call {
         }
     }
 
-    /// One token. The next step is enqueued before this token is read, so that the device never waits for the host; a step
+    /// One token, computed at once where that can be. Elsewhere the next step is enqueued before this token is read, so that the device never waits for the host; a step
     /// too many is cut back like a rejected draft. Not so unless `ahead`: where something else is next, that would pay for the
     /// step.
     pub(crate) fn decode(
@@ -206,6 +210,16 @@ impl Call {
     ) -> Result<Option<Finish>> {
         let start = Stamp::now();
         let ahead_of_time = self.progress.coming.take();
+        if ahead_of_time.is_none()
+            && self.takes_likeliest()
+            && let Some(ids) = conversation.decode_at_once()?
+        {
+            conversation.confirm(&ids);
+            let end = Stamp::now();
+            self.timeline.record(Phase::Decode, start, end);
+            self.progress.took = Some(end.since(start));
+            return Ok(self.deliver(conversation, &Tokens { ids, scored: Vec::new() }));
+        }
         let pipelined = ahead_of_time.is_some();
         let coming = if let Some(coming) = ahead_of_time {
             coming
@@ -238,6 +252,11 @@ impl Call {
         let next = Coming::new(next, &logits, self.logprobs)?;
         transforms::async_eval(next.arrays())?;
         Ok(next)
+    }
+
+    /// Whether nothing is asked of a token but that it is the likeliest.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        self.logprobs.is_none() && self.sampler.takes_likeliest()
     }
 
     /// The answer so far, and tokens that are coming.

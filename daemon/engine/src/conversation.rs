@@ -2,8 +2,10 @@
 //! caches at work hold a beginning of the confirmed tokens and at most all but the last one. Which conversation is found
 //! and which makes room is [`crate::prefix`]'s business.
 
+use std::cell::OnceCell;
+
 use dwell_probes::cache::{CacheUse, Recomputed};
-use mlx_rs::{Array, transforms};
+use mlx_rs::{Array, Device, Stream, transforms, with_stream};
 
 use crate::cache::{KvCache, STEP};
 use crate::error::Result;
@@ -53,15 +55,63 @@ impl Side {
         self.model.forward(tokens, &mut self.cache, rows)
     }
 
+    /// Runs `tokens` behind the cached ones at once, where that can be; see [`Model::likeliest`].
+    pub(crate) fn likeliest(&mut self, tokens: &[u32], rows: Rows) -> Result<Option<Vec<u32>>> {
+        #[cfg(test)]
+        if self.model.is_whole() && std::mem::take(&mut self.fails) {
+            return Err(crate::error::EngineError::Mlx("a test made it fail".to_owned()));
+        }
+        let likeliest = self.model.likeliest(tokens, &mut self.cache, rows)?;
+        if likeliest.is_some() {
+            self.rows += tokens.len() as u64;
+        }
+        Ok(likeliest)
+    }
+
     /// Runs `tokens` only to fill the cache, and waits for it.
     pub(crate) fn fill(&mut self, tokens: &[u32]) -> Result<()> {
         self.forward(&ids(tokens), Rows::None)?;
         Ok(transforms::eval(self.cache.arrays())?)
     }
 
+    /// The same on a thread of MLX's beside this one, without waiting.
+    fn fill_beside(&mut self, tokens: &[u32]) -> Result<()> {
+        BESIDE.with(|stream| {
+            let stream = match stream.get() {
+                Some(stream) => stream,
+                None => {
+                    let device = Device::try_default()?;
+                    stream.get_or_init(|| Stream::new_with_device(&device))
+                }
+            };
+            with_stream(stream, || {
+                self.forward(&ids(tokens), Rows::None)?;
+                self.cache.leave_beside();
+                Ok(transforms::async_eval(self.cache.arrays())?)
+            })
+        })
+    }
+
+    /// Whether something is read beside that was not waited for.
+    pub(crate) const fn reads_beside(&self) -> bool {
+        self.cache.is_beside()
+    }
+
+    /// Waits for what is read beside.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        self.cache.settle()?;
+        self.cache.is_written();
+        Ok(())
+    }
+
     fn trim_to(&mut self, len: usize) {
         self.cache.trim_to(position(len));
     }
+}
+
+thread_local! {
+    /// What the draft model reads prompts on while this thread computes.
+    static BESIDE: OnceCell<Stream> = const { OnceCell::new() };
 }
 
 /// Token ids as an array.
@@ -240,6 +290,8 @@ impl Conversation {
     fn hold(&mut self) {
         let mut known = std::mem::take(&mut self.live);
         let run = self.target.len();
+        // A draft model may have read further in a prompt that was cut short.
+        self.trim_to(run);
         let caches = self.take_caches();
         if run > 0 && run <= known.tokens.len() {
             known.tokens.truncate(run);
@@ -265,6 +317,28 @@ impl Conversation {
     /// The confirmed tokens, and the draft model beside them.
     pub(crate) fn with_draft(&mut self) -> (&[u32], Option<&mut Side>) {
         (&self.live.tokens, self.draft.as_mut())
+    }
+
+    /// Whether passes are computed at once; see [`Model::likeliest`].
+    pub(crate) fn is_whole(&self) -> bool {
+        self.target.model.is_whole()
+            && self.draft.as_ref().is_none_or(|draft| draft.model.is_whole())
+    }
+
+    /// Has the draft model read a chunk of the prompt while this thread goes on with the target's. Only where passes are computed at
+    /// once: elsewhere both want the same device.
+    pub(crate) fn read_beside(&mut self, chunk: usize) -> Result<()> {
+        let whole = self.is_whole();
+        let Some(draft) = self.draft.as_mut().filter(|_| whole) else { return Ok(()) };
+        let seen = draft.len();
+        let end = self.live.tokens.len().min(seen + chunk);
+        if seen < end { draft.fill_beside(&self.live.tokens[seen..end]) } else { Ok(()) }
+    }
+
+    /// The likeliest token behind the confirmed ones, where the target computes passes at once.
+    pub(crate) fn decode_at_once(&mut self) -> Result<Option<Vec<u32>>> {
+        let last = &self.live.tokens[self.live.tokens.len().saturating_sub(1)..];
+        self.target.likeliest(last, Rows::Last)
     }
 
     /// Adds confirmed tokens.

@@ -28,6 +28,9 @@ pub(crate) trait Draft {
         written: Written<'_>,
         count: usize,
     ) -> Result<Proposal>;
+
+    /// The same for likeliest tokens, where the host has each at once; else nothing is done, and `None`.
+    fn guess(&mut self, tokens: &[u32], count: usize) -> Result<Option<Vec<u32>>>;
 }
 
 /// A draft model: enqueues its steps without the host reading any.
@@ -65,6 +68,17 @@ impl Draft for Side {
         }
         Ok(proposal)
     }
+
+    fn guess(&mut self, tokens: &[u32], count: usize) -> Result<Option<Vec<u32>>> {
+        let mut input = tokens[self.len()..].to_vec();
+        let mut guessed = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Some(token) = self.likeliest(&input, Rows::Last)? else { return Ok(None) };
+            guessed.extend_from_slice(&token);
+            input = token;
+        }
+        Ok(Some(guessed))
+    }
 }
 
 impl Draft for Lookup {
@@ -84,5 +98,10 @@ impl Draft for Lookup {
             tokens: tokens.iter().map(|token| ids(&[*token])).collect(),
             weights: Vec::new(),
         })
+    }
+
+    fn guess(&mut self, tokens: &[u32], count: usize) -> Result<Option<Vec<u32>>> {
+        self.follow(tokens);
+        Ok(Some(self.find(count).map(|found| found.tokens.to_vec()).unwrap_or_default()))
     }
 }

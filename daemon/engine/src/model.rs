@@ -165,8 +165,50 @@ impl Model {
         self.norm.fused().is_some()
     }
 
+    /// Whether [`Self::likeliest`] gives any.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_fused()
+            && self.embedding.dense().is_some()
+            && self.head.dense().is_some()
+            && self.blocks.iter().all(|block| block.alone().is_some())
+    }
+
+    /// The likeliest token behind each row asked for, when `tokens` follow what `cache` holds. Where the whole pass is one operation
+    /// this thread computes it, without a graph of MLX's; else nothing is done, and `None`.
+    pub(crate) fn likeliest(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache,
+        rows: Rows,
+    ) -> Result<Option<Vec<u32>>> {
+        if !self.is_fused() {
+            return Ok(None);
+        }
+        let count = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+        let step = self.positions.step(cache.len(), count)?;
+        let Some(whole) = self.whole((&step, count), cache)? else { return Ok(None) };
+        let likeliest = whole.likeliest(tokens, rows, self.vocab)?;
+        cache.advance(count);
+        cache.is_written();
+        Ok(Some(likeliest))
+    }
+
     /// The whole pass as one operation, where every part of the model can be a part of it.
     fn at_once(&self, tokens: &Array, cache: &mut KvCache, rows: Rows) -> Result<Option<Array>> {
+        if !self.is_fused() {
+            return Ok(None);
+        }
+        let step = self.positions.step(cache.len(), tokens.dim(0))?;
+        let whole = self.whole((&step, tokens.dim(0)), cache)?;
+        whole.map(|whole| whole.forward(tokens, rows)).transpose()
+    }
+
+    /// The model as one operation on so many rows, where every part of it can be a part of that.
+    fn whole<'a>(
+        &'a self,
+        (step, count): (&'a Step<'_>, i32),
+        cache: &'a mut KvCache,
+    ) -> Result<Option<Whole<'a>>> {
         let parts = (self.norm.fused(), self.embedding.dense(), self.head.dense());
         let (Some(eps), Some(embedding), Some(head)) = parts else { return Ok(None) };
         let Some(shape) = self.blocks.first().map(|block| block.attention.heads()) else {
@@ -174,18 +216,17 @@ impl Model {
         };
         let matrices: Option<Vec<_>> = self.blocks.iter().map(Block::alone).collect();
         let Some(matrices) = matrices else { return Ok(None) };
-        let (start, count) = (cache.len(), tokens.dim(0));
-        let step = self.positions.step(start, count)?;
+        let start = cache.len();
         let (buffers, after) = cache.lend_all((shape.0, count, shape.1))?;
         let blocks = self.blocks.iter().zip(matrices).zip(buffers);
         let layers: Option<Vec<WholeLayer<'_>>> = blocks
             .map(|((block, ((qkv, output), (gate_up, down))), buffers)| {
-                let attending = block.attention.attending(&step, start, (buffers, None))?;
+                let attending = block.attention.attending(step, start, (buffers, None))?;
                 Some(WholeLayer { qkv, attending, output, gate_up, down })
             })
             .collect();
         let Some(layers) = layers else { return Ok(None) };
-        let whole = Whole {
+        Ok(Some(Whole {
             embedding,
             embedding_factor: self.config.factors.embedding,
             layers,
@@ -195,8 +236,7 @@ impl Model {
             head,
             logits_factor: self.config.factors.logits,
             after,
-        };
-        whole.forward(tokens, rows).map(Some)
+        }))
     }
 
     /// Numbers in the largest matrix of a layer.

@@ -82,6 +82,13 @@ impl Sampler {
         self.sampling.temperature <= 0.0
     }
 
+    /// Whether the likeliest token is always taken by the model's own logits.
+    pub(crate) fn takes_likeliest(&self) -> bool {
+        self.is_greedy()
+            && self.sampling.logit_bias.is_empty()
+            && !penalties::are_asked_for(&self.sampling)
+    }
+
     /// Whether drafted tokens are drawn for themselves and accepted by the ratio of probabilities. Without a seed: that accepts
     /// most, but makes the answer depend on how many tokens were drafted, which nobody could repeat.
     pub(crate) fn draws_apart(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::backend::Finish;
 use crate::call::{Call, Stage, Tokens, logits, read};
 use crate::conversation::{Conversation, ids};
 use crate::draft::Draft;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::gain::{Gain, whole};
 use crate::logprob::Scores;
 use crate::lookup::Lookup;
@@ -93,8 +93,10 @@ struct Read {
     drafted: usize,
     source: DraftSource,
     start: Stamp,
-    /// When drafting had finished, if it was waited for.
+    /// When drafting had finished, if that is known.
     drafted_at: Option<Stamp>,
+    /// Whether the device waited for the host to know that.
+    waited: bool,
     seen_at: Stamp,
     compared_at: Stamp,
 }
@@ -152,14 +154,23 @@ impl Call {
                 if offer.source == DraftSource::Lookup {
                     self.progress.rounds.looked_up = Some(offer);
                 }
-                let read = self.round(conversation, known, (offer, length))?;
+                if let (DraftSource::Model, Some(draft)) = (offer.source, &mut conversation.draft)
+                    && draft.reads_beside()
+                {
+                    self.timeline.time(Phase::DraftPrefill, || draft.wait())?;
+                }
+                let read = if self.takes_likeliest() && conversation.is_whole() {
+                    self.round_at_once(conversation, (offer, length))?
+                } else {
+                    self.round(conversation, known, (offer, length))?
+                };
                 let accepted = read.tokens.ids.len() - 1;
                 conversation.confirm(&read.tokens.ids);
                 conversation.settle();
                 self.counts().count(offer.source, read.drafted, accepted);
                 let took = read.compared_at.since(read.start);
                 self.progress.rounds.gain.round(accepted + 1, took);
-                let unslowed = read.drafted_at.is_none().then_some(took);
+                let unslowed = (!read.waited).then_some(took);
                 known.pace.note(offer, read.drafted, accepted, unslowed);
                 self.note(&mut known.share, &read);
                 self.tell_of_switch(&mut known.pace, offer);
@@ -189,6 +200,13 @@ impl Call {
             known.pace.note_plain(took);
         }
         Ok(finish)
+    }
+
+    /// Whether the draft model is expected to be asked, as far as is known before the first round.
+    pub(crate) fn will_draft(&self, conversation: &mut Conversation, known: &Rounds) -> bool {
+        let offer = conversation.draft.as_mut().and_then(|draft| draft.offer(&[]));
+        let offer = offer.filter(|_| self.draft_tokens > 0);
+        offer.is_some_and(|offer| !self.adapts || known.pace.pays(&[offer], self.draft_tokens))
     }
 
     fn counts(&mut self) -> &mut Speculation {
@@ -288,7 +306,36 @@ impl Call {
         let tokens = Tokens { ids: tokens, scored };
         let source = offer.source;
         let compared_at = Stamp::now();
-        Ok(Read { tokens, drafted, source, start, drafted_at, seen_at, compared_at })
+        let waited = drafted_at.is_some();
+        Ok(Read { tokens, drafted, source, start, drafted_at, waited, seen_at, compared_at })
+    }
+
+    /// The same where passes are computed at once and the likeliest tokens are taken.
+    fn round_at_once(
+        &mut self,
+        conversation: &mut Conversation,
+        (offer, length): (Offer, usize),
+    ) -> Result<Read> {
+        let start = Stamp::now();
+        let (tokens, model) = conversation.with_draft();
+        let guessed = match (offer.source, model) {
+            (DraftSource::Model, Some(draft)) => draft.guess(tokens, length)?,
+            _ => self.progress.rounds.lookup.guess(tokens, length)?,
+        };
+        let uncomputed = || EngineError::Mlx("a pass gave no tokens".to_owned());
+        let mut ids = guessed.ok_or_else(uncomputed)?;
+        let drafted_at = Some(Stamp::now());
+        let rows: Vec<u32> = tokens.iter().last().into_iter().chain(&ids).copied().collect();
+        let instead = conversation.target.likeliest(&rows, Rows::All)?;
+        let instead = instead.ok_or_else(uncomputed)?;
+        let seen_at = Stamp::now();
+        let drafted = ids.len();
+        let accepted = ids.iter().zip(&instead).take_while(|(id, instead)| id == instead).count();
+        ids.truncate(accepted);
+        ids.extend(instead.get(accepted));
+        let tokens = Tokens { ids, scored: Vec::new() };
+        let (source, compared_at) = (offer.source, Stamp::now());
+        Ok(Read { tokens, drafted, source, start, drafted_at, waited: false, seen_at, compared_at })
     }
 
     /// Writes a finished round into the timeline.
@@ -301,8 +348,10 @@ impl Call {
         let total_ns = seen_at.since(start);
         let (drafted_at, timing) = match (source, read.drafted_at) {
             (DraftSource::Model, Some(at)) => {
-                share.since = 0;
-                share.note(drafted, at.since(start), total_ns);
+                if read.waited {
+                    share.since = 0;
+                    share.note(drafted, at.since(start), total_ns);
+                }
                 (at, Timing::Exact)
             }
             (DraftSource::Model, None) => {

@@ -17,12 +17,13 @@ void cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const f
 enum { LANES = 16 };
 
 /* Room for what lies between two sums. Each thread keeps what a round needs, since the system would clear its pages each time;
- * what a long prompt needs goes back. `slot`: 0 for a part, 1 for what is called from it, 2 for a model. */
+ * what a long prompt needs goes back. `slot`: 0 for a part, 1 for what is called from it, 2 for a
+ * model, 3 for its logits. */
 enum { KEPT = 1 << 22 };
 static _Thread_local struct {
   float* room;
   size_t size;
-} kept[3];
+} kept[4];
 
 static float* borrow(int slot, size_t size) {
   if (size > KEPT) return malloc(size * sizeof(float));
@@ -142,6 +143,26 @@ INLINE void softmax(float* scores, int first, int last, int all) {
   memset(scores + last, 0, (size_t)(all - last) * sizeof *scores);
 }
 
+/* Where the largest number of a row is, the first of them where several are. */
+INLINE unsigned largest(const float* x, int columns) {
+  float lanes[LANES], most = x[0];
+  int at = 0;
+  if (columns >= LANES) {
+    memcpy(lanes, x, sizeof lanes);
+    for (at = LANES; at + LANES <= columns; at += LANES)
+      for (int i = 0; i < LANES; i++) lanes[i] = x[at + i] > lanes[i] ? x[at + i] : lanes[i];
+    for (int i = 0; i < LANES; i++) most = lanes[i] > most ? lanes[i] : most;
+  }
+  for (; at < columns; at++) most = x[at] > most ? x[at] : most;
+  for (int i = 0; i < columns; i++)
+    if (x[i] == most) return (unsigned)i;
+  return 0;
+}
+
+INLINE void largest_rows(const float* x, int rows, int stride, int columns, unsigned* places) {
+  for (int row = 0; row < rows; row++) places[row] = largest(x + (size_t)row * stride, columns);
+}
+
 /* The head `head` of a row, normed where heads are, at its position; `normed` has room for a head. */
 INLINE void placed(const fused_attention* how, const fused_turns* turns, const float* qkv, int row, int head, float* normed,
                    float* to) {
@@ -203,6 +224,9 @@ INLINE int mix(const fused_attention* how, int rows, const float* qkv, const fus
   }                                                                                                                            \
   TARGET static void gated_##NAME(const float* x, float* y, long rows, int columns, int activation) {                          \
     gated_rows(x, y, rows, columns, activation);                                                                               \
+  }                                                                                                                            \
+  TARGET static void largest_##NAME(const float* x, int rows, int stride, int columns, unsigned* places) {                     \
+    largest_rows(x, rows, stride, columns, places);                                                                            \
   }                                                                                                                            \
   TARGET static int mix_##NAME(const fused_attention* how, int rows, const float* qkv, const fused_turns* turns,               \
                                const fused_cache* cache, float* mixed) {                                                       \
@@ -302,22 +326,33 @@ int fused_model_rows(const fused_model* model, const fused_layer* layers, int co
   float* between = x + size;
   for (int row = 0; row < rows; row++) {
     const float* from = model->embedding + (size_t)(tokens[row] < (unsigned)model->vocab ? tokens[row] : 0) * hidden;
-    for (int i = 0; i < hidden; i++) x[(size_t)row * hidden + i] = from[i] * model->embedding_factor;
+    for (int i = 0; i < hidden; i++) x[(size_t)row * hidden + i] = from[i] * model->manner.embedding_factor;
   }
   int done = 1;
   for (int at = 0; done && at < count; at++) {
     const fused_layer* layer = layers + at;
-    done = fused_attention_rows(&layer->how, rows, hidden, model->eps, x, &layer->qkv, &layer->turns, &layer->cache, &layer->output,
+    done = fused_attention_rows(&layer->how, rows, hidden, model->manner.eps, x, &layer->qkv, &layer->turns, &layer->cache, &layer->output,
                                 between) &&
-           fused_mlp_rows(rows, hidden, layer->inner, model->eps, model->activation, between, &layer->gate_up, &layer->down, x);
+           fused_mlp_rows(rows, hidden, layer->inner, model->manner.eps, model->manner.activation, between, &layer->gate_up, &layer->down, x);
   }
-  if (done && model->wanted != FUSED_NONE) {
-    int first = model->wanted == FUSED_LAST ? rows - 1 : 0;
-    fused_norm_rows(x + (size_t)first * hidden, model->norm, between, rows - first, hidden, model->eps);
+  if (done && model->manner.wanted != FUSED_NONE) {
+    int first = model->manner.wanted == FUSED_LAST ? rows - 1 : 0;
+    fused_norm_rows(x + (size_t)first * hidden, model->norm, between, rows - first, hidden, model->manner.eps);
     product(between, rows - first, hidden, &model->head, model->logits, NULL, y);
     size_t numbers = (size_t)(rows - first) * model->logits;
-    for (size_t i = 0; model->logits_factor != 1 && i < numbers; i++) y[i] *= model->logits_factor;
+    for (size_t i = 0; model->manner.logits_factor != 1 && i < numbers; i++) y[i] *= model->manner.logits_factor;
   }
   give_back(2, x);
+  return done;
+}
+
+int fused_likeliest_rows(const fused_model* model, const fused_layer* layers, int count, int rows, const unsigned* tokens,
+                         int among, unsigned* likeliest) {
+  int wanted = model->manner.wanted == FUSED_ALL ? rows : model->manner.wanted == FUSED_LAST ? 1 : 0;
+  float* logits = borrow(3, (size_t)wanted * model->logits + 1);
+  if (!logits) return 0;
+  int done = fused_model_rows(model, layers, count, rows, tokens, logits);
+  if (done) CHOSEN(largest)(logits, wanted, model->logits, among < model->logits ? among : model->logits, likeliest);
+  give_back(3, logits);
   return done;
 }

@@ -74,16 +74,26 @@ typedef struct {
 /* Which rows' logits are wanted. */
 enum { FUSED_NONE = 0, FUSED_LAST = 1, FUSED_ALL = 2 };
 
+/* What is the same for all of a model, and which rows' logits are wanted of a pass. */
+typedef struct {
+  int activation, wanted;
+  float eps, embedding_factor, logits_factor;
+} fused_manner;
+
 /* A model as a whole. `embedding` has `vocab` rows; `head` gives `logits` numbers, times a factor, behind the norm `norm`. */
 typedef struct {
+  fused_manner manner;
   const float *embedding, *norm;
   fused_matrix head;
-  int hidden, vocab, logits, activation, wanted;
-  float eps, embedding_factor, logits_factor;
+  int hidden, vocab, logits;
 } fused_model;
 
 /* `y`: the logits of the rows that are wanted, for `rows` tokens. */
 int fused_model_rows(const fused_model* model, const fused_layer* layers, int count, int rows, const unsigned* tokens, float* y);
+
+/* The same, and of each row which of the first `among` logits is the largest; the first of them where several are. */
+int fused_likeliest_rows(const fused_model* model, const fused_layer* layers, int count, int rows, const unsigned* tokens,
+                         int among, unsigned* likeliest);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 //! Parts of a transformer's layer as one operation each, for rows of 32-bit numbers on CPUs, where `mlx-c` has dozens. What
 //! they compute is said in `shim/fused.h`.
 
-use std::ffi::{c_float, c_int};
+use std::ffi::{c_float, c_int, c_uint};
 
 use crate::{mlx_array, mlx_stream};
 
@@ -25,6 +25,22 @@ pub struct Attention {
     pub window: c_int,
     /// What is added to a head's mean square, where heads are normed.
     pub eps: c_float,
+}
+
+/// What is the same for all of a model, and what is wanted of a pass.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// What makes gates factors; see [`fused_gated`].
+    pub activation: c_int,
+    /// Whose logits are wanted: 0 for none, 1 for the last row's, 2 for all.
+    pub wanted: c_int,
+    /// What is added to the mean square of a row.
+    pub eps: c_float,
+    /// What the embedding's rows are multiplied by.
+    pub embedding_factor: c_float,
+    /// What logits are multiplied by.
+    pub logits_factor: c_float,
 }
 
 /// Whether this build has them; without them the functions here fail.
@@ -120,8 +136,7 @@ functions! {
 
     /// A model as a whole, from token ids to logits. Takes 6 arrays: ids, the embedding, the last norm's weight, the head's matrix and
     /// its bias or none, what has to be computed before or none; and 13 for each layer: those of [`fused_whole_attention`] but the
-    /// first and the last, and those of [`fused_whole_mlp`] but the first. `wanted`: 0 for no logits, 1 for the last row's, 2 for all.
-    /// Returns 0, or tells the error handler.
+    /// first and the last, and those of [`fused_whole_mlp`] but the first. Returns 0, or tells the error handler.
     ///
     /// # Safety
     /// As for [`fused_mix`]; `how` and `first` must point to one for each of `layers`.
@@ -132,11 +147,26 @@ functions! {
         how: *const Attention,
         first: *const c_int,
         layers: c_int,
-        activation: c_int,
-        wanted: c_int,
-        eps: c_float,
-        embedding_factor: c_float,
-        logits_factor: c_float,
+        manner: *const Manner,
         stream: mlx_stream,
+    );
+
+    /// The same for `rows` tokens, which stand in the place of the first array, computed by the calling thread before it returns: of each
+    /// row that is wanted, which of the first `among` logits is the largest. Waits for arrays that are not computed yet.
+    /// Returns 0, or tells the error handler.
+    ///
+    /// # Safety
+    /// As for [`fused_whole_model`]; `tokens` must point to as many as there are rows, `likeliest` to as many as are wanted.
+    fn fused_likeliest(
+        likeliest: *mut c_uint,
+        tokens: *const c_uint,
+        rows: c_int,
+        input: *const mlx_array,
+        count: c_int,
+        how: *const Attention,
+        first: *const c_int,
+        layers: c_int,
+        manner: *const Manner,
+        among: c_int,
     );
 }

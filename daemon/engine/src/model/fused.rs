@@ -186,34 +186,8 @@ impl Whole<'_> {
     /// The logits of the rows that are wanted; where none are, a number that is there when the buffers are written.
     pub(super) fn forward(&self, tokens: &Array, rows: Rows) -> Result<Array> {
         let stream = Stream::thread_local_or_default();
-        let first = [
-            Some(tokens),
-            Some(self.embedding),
-            Some(self.norm),
-            Some(self.head.0),
-            self.head.1,
-            self.after,
-        ];
-        let mut input = handles(&first, &[]);
-        for layer in &self.layers {
-            let [keys, values, cos, sin, norm, _] = layer.attending.arrays();
-            input.extend(handles(
-                &[Some(layer.qkv.0), layer.qkv.1, Some(layer.output.0), layer.output.1],
-                &[keys, values, cos, sin, norm],
-            ));
-            input.extend(handles(
-                &[Some(layer.gate_up.0), layer.gate_up.1, Some(layer.down.0), layer.down.1],
-                &[],
-            ));
-        }
-        let hows: Vec<Attention> = self.layers.iter().map(|layer| layer.attending.how).collect();
-        let firsts: Vec<c_int> = self.layers.iter().map(|layer| layer.attending.turns.2).collect();
-        let layers = c_int::try_from(hows.len()).unwrap_or(0);
-        let wanted = match rows {
-            Rows::None => 0,
-            Rows::Last => 1,
-            Rows::All => 2,
-        };
+        let (input, attentions) = (self.arrays(Some(tokens)), self.attentions());
+        let manner = self.manner(rows);
         made("a pass", |result| {
             #[expect(unsafe_code, reason = "a call into C")]
             // SAFETY: every handle is alive during the call and in the shape asked for, there is a `how` and a `first` for each layer,
@@ -223,18 +197,97 @@ impl Whole<'_> {
                     result,
                     input.as_ptr(),
                     count(&input),
-                    hows.as_ptr(),
-                    firsts.as_ptr(),
-                    layers,
-                    number(self.activation),
-                    wanted,
-                    self.eps,
-                    self.embedding_factor,
-                    self.logits_factor,
+                    attentions.hows.as_ptr(),
+                    attentions.firsts.as_ptr(),
+                    attentions.count(),
+                    &raw const manner,
                     stream.as_ptr(),
                 )
             }
         })
+    }
+
+    /// Which of the first `among` tokens is the likeliest behind each row that is wanted, computed on this thread: the buffers are
+    /// written when this returns.
+    pub(super) fn likeliest(&self, tokens: &[u32], rows: Rows, among: i32) -> Result<Vec<u32>> {
+        let (input, attentions) = (self.arrays(None), self.attentions());
+        let manner = self.manner(rows);
+        let wanted = match rows {
+            Rows::None => 0,
+            Rows::Last => 1,
+            Rows::All => tokens.len(),
+        };
+        let mut likeliest = vec![0; wanted];
+        #[expect(unsafe_code, reason = "a call into C")]
+        // SAFETY: as above; nobody else works on the buffers, since this thread is the only one that uses them, and the call waits
+        // for what it enqueued before.
+        let failed = unsafe {
+            fused::fused_likeliest(
+                likeliest.as_mut_ptr(),
+                tokens.as_ptr(),
+                c_int::try_from(tokens.len()).unwrap_or(0),
+                input.as_ptr(),
+                count(&input),
+                attentions.hows.as_ptr(),
+                attentions.firsts.as_ptr(),
+                attentions.count(),
+                &raw const manner,
+                among,
+            )
+        };
+        if failed == 0 { Ok(likeliest) } else { Err(uncomputed("a pass")) }
+    }
+
+    fn arrays(&self, tokens: Option<&Array>) -> Vec<mlx_array> {
+        let (head, bias) = self.head;
+        let first = [tokens, Some(self.embedding), Some(self.norm), Some(head), bias, self.after];
+        let mut arrays = handles(&first, &[]);
+        for layer in &self.layers {
+            let [keys, values, cos, sin, norm, _] = layer.attending.arrays();
+            arrays.extend(handles(
+                &[Some(layer.qkv.0), layer.qkv.1, Some(layer.output.0), layer.output.1],
+                &[keys, values, cos, sin, norm],
+            ));
+            arrays.extend(handles(
+                &[Some(layer.gate_up.0), layer.gate_up.1, Some(layer.down.0), layer.down.1],
+                &[],
+            ));
+        }
+        arrays
+    }
+
+    fn attentions(&self) -> Attentions {
+        let attending = || self.layers.iter().map(|layer| &layer.attending);
+        Attentions {
+            hows: attending().map(|attending| attending.how).collect(),
+            firsts: attending().map(|attending| attending.turns.2).collect(),
+        }
+    }
+
+    const fn manner(&self, rows: Rows) -> fused::Manner {
+        fused::Manner {
+            activation: number(self.activation),
+            wanted: match rows {
+                Rows::None => 0,
+                Rows::Last => 1,
+                Rows::All => 2,
+            },
+            eps: self.eps,
+            embedding_factor: self.embedding_factor,
+            logits_factor: self.logits_factor,
+        }
+    }
+}
+
+/// How each layer attends, and the row at which its cosines and sines begin.
+struct Attentions {
+    hows: Vec<Attention>,
+    firsts: Vec<c_int>,
+}
+
+impl Attentions {
+    fn count(&self) -> c_int {
+        c_int::try_from(self.hows.len()).unwrap_or(0)
     }
 }
 
@@ -258,11 +311,15 @@ fn count(handles: &[mlx_array]) -> c_int {
 fn made(what: &str, call: impl FnOnce(*mut mlx_array) -> c_int) -> Result<Array> {
     let mut handle = no_array();
     if call(&raw mut handle) != 0 {
-        return Err(EngineError::Mlx(format!("{what} could not be computed")));
+        return Err(uncomputed(what));
     }
     #[expect(unsafe_code, reason = "a handle becomes an array")]
     // SAFETY: the call succeeded, so the handle is that of a new array which nobody else owns.
     Ok(unsafe { Array::from_ptr(handle) })
+}
+
+fn uncomputed(what: &str) -> EngineError {
+    EngineError::Mlx(format!("{what} could not be computed"))
 }
 
 /// The handle that stands for no array; nothing has to be freed.

@@ -14,15 +14,28 @@ use crate::error::Result;
 /// The logits, `[rows, vocabulary]`, with all penalties that are asked for.
 pub(super) fn apply(sampling: &Sampling, mut logits: Array, written: Written<'_>) -> Result<Array> {
     let Sampling { repetition_penalty, repetition_context, .. } = *sampling;
-    if (repetition_penalty - 1.0).abs() > f32::EPSILON && repetition_context > 0 {
+    if repeats(sampling) {
         let context = usize::try_from(repetition_context).unwrap_or(usize::MAX);
         logits = repetition(&logits, repetition_penalty, context, written)?;
     }
     let Sampling { presence_penalty, frequency_penalty, .. } = *sampling;
-    if presence_penalty != 0.0 || frequency_penalty != 0.0 {
+    if counts(sampling) {
         logits = counted(&logits, (presence_penalty, frequency_penalty), written)?;
     }
     Ok(logits)
+}
+
+/// Whether there are any to apply.
+pub(super) fn are_asked_for(sampling: &Sampling) -> bool {
+    repeats(sampling) || counts(sampling)
+}
+
+fn repeats(sampling: &Sampling) -> bool {
+    (sampling.repetition_penalty - 1.0).abs() > f32::EPSILON && sampling.repetition_context > 0
+}
+
+fn counts(sampling: &Sampling) -> bool {
+    sampling.presence_penalty != 0.0 || sampling.frequency_penalty != 0.0
 }
 
 fn repetition(logits: &Array, penalty: f32, context: usize, written: Written<'_>) -> Result<Array> {
