@@ -72,7 +72,7 @@ pub(crate) struct Progress {
     pub(crate) stage: Stage,
     /// The token that was enqueued ahead, in plain decoding.
     pub(crate) coming: Option<Coming>,
-    /// What the last plain token took, when the device did not wait for the host meanwhile.
+    /// What the last plain token took, unless the device waited for the host meanwhile.
     pub(crate) took: Option<u64>,
     /// What is kept from round to round.
     pub(crate) rounds: Progressing,
@@ -100,11 +100,15 @@ impl Call {
         match self.progress.stage {
             Stage::New | Stage::Prompt => self.read_prompt(conversation, known, chunk),
             Stage::DraftPrompt => {
-                self.read_prompt_for_draft(conversation, chunk)?;
+                self.read_prompt_for_draft(conversation, known, chunk)?;
                 Ok(None)
             }
             Stage::Rounds => self.speculate(conversation, known, alone),
-            Stage::Tokens => self.decode(conversation, alone),
+            Stage::Tokens => {
+                let finish = self.decode(conversation, alone)?;
+                known.note_plain(self.progress.took);
+                Ok(finish)
+            }
         }
     }
 
@@ -152,6 +156,7 @@ impl Call {
     fn read_prompt_for_draft(
         &mut self,
         conversation: &mut Conversation,
+        rounds: &mut Rounds,
         chunk: usize,
     ) -> Result<()> {
         let known = conversation.tokens().len().saturating_sub(1);
@@ -159,7 +164,9 @@ impl Call {
         let end = known.min(seen + chunk);
         let chunk = conversation.tokens()[seen..end].to_vec();
         if let (Conversation { draft: Some(draft), .. }, false) = (conversation, chunk.is_empty()) {
+            let start = Stamp::now();
             self.timeline.time(Phase::DraftPrefill, || draft.fill(&chunk))?;
+            rounds.note_reading(Stamp::now().since(start));
         }
         if end == known {
             self.progress.stage = Stage::Rounds;
@@ -217,8 +224,9 @@ impl Call {
             conversation.confirm(&ids);
             let end = Stamp::now();
             self.timeline.record(Phase::Decode, start, end);
-            self.progress.took = Some(end.since(start));
-            return Ok(self.deliver(conversation, &Tokens { ids, scored: Vec::new() }));
+            let finish = self.deliver(conversation, &Tokens { ids, scored: Vec::new() });
+            self.progress.took = Some(Stamp::now().since(start));
+            return Ok(finish);
         }
         let pipelined = ahead_of_time.is_some();
         let coming = if let Some(coming) = ahead_of_time {

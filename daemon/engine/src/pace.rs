@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod costs;
+mod tries;
 
 use std::collections::HashMap;
 
@@ -11,18 +12,17 @@ use dwell_probes::speculation::{DraftSource, Promise};
 
 use acceptance::Acceptance;
 use costs::Costs;
+use tries::Tries;
 
 /// A promise below this is no gain: estimates are not better than that.
 const WORTH: f64 = 1.02;
-/// Plain tokens between two tries of a source that loses: at first, and at most.
-const PATIENCE: (usize, usize) = (16, 256);
 /// Rounds after which plain decoding is measured again, and rounds before it is for the first time.
 const PLAIN_EVERY: u32 = 192;
 const PLAIN_FIRST: u32 = 12;
 /// Tokens that tell what plain decoding costs.
 const PLAIN_TOKENS: usize = 4;
-/// Rounds after which one more token than promises most is drafted.
-const LONGER_EVERY: u32 = 64;
+/// Rounds after which a neighbour of the length that promises most is drafted, one more and one less by turns.
+const NEIGHBOUR_EVERY: u32 = 16;
 /// Compared tokens before a source may be said to lose.
 const EVIDENCE: f64 = 16.0;
 /// Half the width of a 95 % interval in standard deviations.
@@ -52,12 +52,11 @@ pub(crate) enum Choice {
 pub(crate) struct Pace {
     costs: Costs,
     acceptance: HashMap<(DraftSource, usize), Acceptance>,
-    /// Plain tokens until a losing source is tried again.
-    patience: usize,
-    /// Whether a source that loses is being tried; it is until it is wrong.
-    tries: bool,
+    tries: HashMap<DraftSource, Tries>,
     since_plain: u32,
-    since_longer: u32,
+    /// Rounds since a neighbour was drafted, and whether the next one is the longer.
+    since_neighbour: u32,
+    longer: bool,
     switched_off: bool,
 }
 
@@ -68,10 +67,12 @@ impl Pace {
         Self {
             costs: Costs::new(plain_ns, draft_step_ns, verify_ns),
             acceptance: HashMap::new(),
-            patience: PATIENCE.0,
-            tries: false,
+            tries: [DraftSource::Model, DraftSource::Lookup]
+                .map(|source| (source, Tries::new()))
+                .into(),
             since_plain: PLAIN_EVERY - PLAIN_FIRST,
-            since_longer: 0,
+            since_neighbour: 0,
+            longer: true,
             switched_off: false,
         }
     }
@@ -81,24 +82,32 @@ impl Pace {
         let best = self.best(offers, most);
         let Some((offer, length, speedup)) = best else { return Choice::Plain(1) };
         if speedup < WORTH {
-            if self.tries {
-                return Choice::Draft { offer, length };
-            }
-            self.tries = true;
-            return Choice::Plain(self.patience);
+            return self.try_or_wait(offers, most);
         }
-        (self.patience, self.tries) = (PATIENCE.0, false);
         self.since_plain += 1;
         if self.since_plain >= PLAIN_EVERY {
             self.since_plain = 0;
             return Choice::Plain(PLAIN_TOKENS);
         }
-        self.since_longer += 1;
-        if self.since_longer >= LONGER_EVERY && length < most.min(offer.most) {
-            self.since_longer = 0;
-            return Choice::Draft { offer, length: length + 1 };
+        self.since_neighbour += 1;
+        if self.since_neighbour >= NEIGHBOUR_EVERY {
+            self.since_neighbour = 0;
+            self.longer = !self.longer;
+            let neighbour = if self.longer { length + 1 } else { length - 1 };
+            return Choice::Draft { offer, length: neighbour.clamp(1, most.min(offer.most)) };
         }
         Choice::Draft { offer, length }
+    }
+
+    /// Where every offer loses: the best of those that are due for a try, else plain tokens until one is.
+    fn try_or_wait(&mut self, offers: &[Offer], most: usize) -> Choice {
+        let left = |offer: &Offer| self.tries.get(&offer.source).map_or(0, Tries::left);
+        let due: Vec<Offer> = offers.iter().copied().filter(|offer| left(offer) == 0).collect();
+        if let Some((offer, length, _)) = self.best(&due, most) {
+            self.tries.entry(offer.source).or_insert_with(Tries::new).begin();
+            return Choice::Draft { offer, length };
+        }
+        Choice::Plain(offers.iter().map(left).min().unwrap_or(1))
     }
 
     /// Whether one of the offers promises to be faster than plain decoding.
@@ -158,18 +167,28 @@ impl Pace {
         if let Some(ns) = ns {
             self.costs.note_round(offer.source, drafted, ns as f64);
         }
-        if self.tries && accepted < drafted {
-            self.tries = false;
-            // The surer it is that nothing is to be gained, the longer the wait for the next try.
-            if self.promise(offer, drafted).high < 1.0 {
-                self.patience = (self.patience * 2).min(PATIENCE.1);
+        let (plain, _) = self.costs.plain();
+        if let Some(tries) = self.tries.get_mut(&offer.source) {
+            tries.spend(ns.map_or(0.0, |ns| ns as f64 - plain * (accepted + 1) as f64));
+            if accepted < drafted {
+                tries.end(plain);
             }
         }
     }
 
-    /// Notes what a plain token took.
-    pub(crate) fn note_plain(&mut self, ns: u64) {
-        self.costs.note_plain(ns as f64);
+    /// Notes what it took to have the draft model read a prompt.
+    pub(crate) fn note_reading(&mut self, ns: u64) {
+        if let Some(tries) = self.tries.get_mut(&DraftSource::Model) {
+            tries.spend(ns as f64);
+        }
+    }
+
+    /// Notes a plain token, and what it took where that is known.
+    pub(crate) fn note_plain(&mut self, ns: Option<u64>) {
+        self.tries.values_mut().for_each(Tries::wait);
+        if let Some(ns) = ns {
+            self.costs.note_plain(ns as f64);
+        }
     }
 
     /// What a plain token takes, in nanoseconds, and the relative standard deviation of that; `None` before any was seen.

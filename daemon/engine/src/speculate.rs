@@ -84,6 +84,16 @@ impl Rounds {
     pub(crate) fn new(pace: Pace) -> Self {
         Self { share: DraftShare::default(), pace }
     }
+
+    /// Notes a plain token, and what it took where that is known.
+    pub(crate) fn note_plain(&mut self, took: Option<u64>) {
+        self.pace.note_plain(took);
+    }
+
+    /// Notes what it took to have the draft model read a part of a prompt.
+    pub(crate) fn note_reading(&mut self, took: u64) {
+        self.pace.note_reading(took);
+    }
 }
 
 /// What the host has read of a round.
@@ -168,13 +178,15 @@ impl Call {
                 conversation.confirm(&read.tokens.ids);
                 conversation.settle();
                 self.counts().count(offer.source, read.drafted, accepted);
-                let took = read.compared_at.since(read.start);
+                self.note(&mut known.share, &read);
+                let finish = self.deliver(conversation, &read.tokens);
+                // With the telling, as of plain tokens: that is cheaper for several at once.
+                let took = Stamp::now().since(read.start);
                 self.progress.rounds.gain.round(accepted + 1, took);
                 let unslowed = (!read.waited).then_some(took);
                 known.pace.note(offer, read.drafted, accepted, unslowed);
-                self.note(&mut known.share, &read);
                 self.tell_of_switch(&mut known.pace, offer);
-                Ok(self.deliver(conversation, &read.tokens))
+                Ok(finish)
             }
         }
     }
@@ -196,9 +208,7 @@ impl Call {
         let ahead = alone && self.progress.rounds.plain > 0;
         let finish = self.decode(conversation, ahead)?;
         self.counts().plain_tokens += (self.produced - before) as u64;
-        if let Some(took) = self.progress.took {
-            known.pace.note_plain(took);
-        }
+        known.note_plain(self.progress.took);
         Ok(finish)
     }
 

@@ -80,7 +80,7 @@ impl Pair {
                 Choice::Plain(count) => {
                     let count = count.min(tokens - done);
                     for _ in 0..count {
-                        pace.note_plain(ns(1.0));
+                        pace.note_plain(Some(ns(1.0)));
                     }
                     (cost, done) = (cost + count as f64, done + count);
                 }
@@ -150,7 +150,7 @@ fn the_promise_is_what_happens_and_its_interval_holds_it() {
             let (took, accepted) = pair.round(length, &mut random);
             pace.note(MODEL, length, accepted, Some(ns(took)));
         }
-        pace.note_plain(ns(1.0));
+        pace.note_plain(Some(ns(1.0)));
     }
     for promise in pace.promises(MODEL, 6) {
         let truth = pair.fixed(promise.draft_length as usize);
