@@ -9,7 +9,7 @@ use mlx_rs::{Array, Device, Stream, transforms, with_stream};
 
 use crate::cache::{KvCache, STEP};
 use crate::error::Result;
-use crate::model::{Model, Rows};
+use crate::model::{Model, Rows, Wanted};
 use crate::prefix::{Asked, Finding, Found, Known, PrefixCache, common, diagnose};
 use crate::segments::Segments;
 
@@ -56,15 +56,14 @@ impl Side {
     }
 
     /// Runs `tokens` behind the cached ones at once, where that can be; see [`Model::likeliest`].
-    pub(crate) fn likeliest(&mut self, tokens: &[u32], rows: Rows) -> Result<Option<Vec<u32>>> {
+    pub(crate) fn likeliest(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Option<Vec<u32>>> {
         #[cfg(test)]
         if self.model.is_whole() && std::mem::take(&mut self.fails) {
             return Err(crate::error::EngineError::Mlx("a test made it fail".to_owned()));
         }
-        let likeliest = self.model.likeliest(tokens, &mut self.cache, rows)?;
-        if likeliest.is_some() {
-            self.rows += tokens.len() as u64;
-        }
+        let before = self.len();
+        let likeliest = self.model.likeliest(tokens, &mut self.cache, wanted)?;
+        self.rows += (self.len() - before) as u64;
         Ok(likeliest)
     }
 
@@ -338,7 +337,7 @@ impl Conversation {
     /// The likeliest token behind the confirmed ones, where the target computes passes at once.
     pub(crate) fn decode_at_once(&mut self) -> Result<Option<Vec<u32>>> {
         let last = &self.live.tokens[self.live.tokens.len().saturating_sub(1)..];
-        self.target.likeliest(last, Rows::Last)
+        self.target.likeliest(last, Wanted::Behind(1))
     }
 
     /// Adds confirmed tokens.

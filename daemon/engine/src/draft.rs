@@ -9,7 +9,7 @@ use crate::call::logits;
 use crate::conversation::{Side, ids};
 use crate::error::Result;
 use crate::lookup::{Lookup, SHORTEST};
-use crate::model::Rows;
+use crate::model::{Rows, Wanted};
 use crate::pace::Offer;
 use crate::sampler::{Draw, Sampler, Written};
 
@@ -70,14 +70,7 @@ impl Draft for Side {
     }
 
     fn guess(&mut self, tokens: &[u32], count: usize) -> Result<Option<Vec<u32>>> {
-        let mut input = tokens[self.len()..].to_vec();
-        let mut guessed = Vec::with_capacity(count);
-        for _ in 0..count {
-            let Some(token) = self.likeliest(&input, Rows::Last)? else { return Ok(None) };
-            guessed.extend_from_slice(&token);
-            input = token;
-        }
-        Ok(Some(guessed))
+        self.likeliest(&tokens[self.len()..], Wanted::Behind(count))
     }
 }
 

@@ -39,6 +39,15 @@ pub(crate) enum Rows {
     All,
 }
 
+/// Which likeliest tokens are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The one behind each row.
+    EachRow,
+    /// So many behind the last row, at least one, each following on the one before.
+    Behind(usize),
+}
+
 /// A model with its weights.
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -173,24 +182,48 @@ impl Model {
             && self.blocks.iter().all(|block| block.alone().is_some())
     }
 
-    /// The likeliest token behind each row asked for, when `tokens` follow what `cache` holds. Where the whole pass is one operation
-    /// this thread computes it, without a graph of MLX's; else nothing is done, and `None`.
+    /// Likeliest tokens, when `tokens` follow what `cache` holds. Where the whole pass is one operation this thread computes it,
+    /// without a graph of MLX's; else nothing is done, and `None`. The last token that comes is not in the cache.
     pub(crate) fn likeliest(
         &self,
         tokens: &[u32],
         cache: &mut KvCache,
-        rows: Rows,
+        wanted: Wanted,
     ) -> Result<Option<Vec<u32>>> {
-        if !self.is_fused() {
+        if !self.is_whole() {
             return Ok(None);
         }
-        let count = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+        if let Wanted::Behind(steps @ 2..) = wanted
+            && self.config.window.is_some()
+        {
+            return self.one_by_one(tokens, cache, steps);
+        }
+        let behind = if let Wanted::Behind(steps) = wanted { steps.saturating_sub(1) } else { 0 };
+        let count = i32::try_from(tokens.len() + behind).unwrap_or(i32::MAX);
         let step = self.positions.step(cache.len(), count)?;
         let Some(whole) = self.whole((&step, count), cache)? else { return Ok(None) };
-        let likeliest = whole.likeliest(tokens, rows, self.vocab)?;
+        let likeliest = whole.likeliest(tokens, wanted, self.vocab)?;
         cache.advance(count);
         cache.is_written();
         Ok(Some(likeliest))
+    }
+
+    /// The same for several tokens where what a row sees has to be found out for each.
+    fn one_by_one(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache,
+        steps: usize,
+    ) -> Result<Option<Vec<u32>>> {
+        let mut all = Vec::with_capacity(steps);
+        let mut input = tokens.to_vec();
+        for _ in 0..steps {
+            let next = self.likeliest(&input, cache, Wanted::Behind(1))?;
+            let Some(next) = next else { return Ok(None) };
+            all.extend_from_slice(&next);
+            input = next;
+        }
+        Ok(Some(all))
     }
 
     /// The whole pass as one operation, where every part of the model can be a part of it.

@@ -17,7 +17,7 @@ use crate::error::{EngineError, Result};
 use crate::gain::{Gain, whole};
 use crate::logprob::Scores;
 use crate::lookup::Lookup;
-use crate::model::Rows;
+use crate::model::{Rows, Wanted};
 use crate::pace::{Choice, Offer, Pace};
 
 /// Of so many rounds with a draft model, one has its drafting timed by a barrier; those of a length that never was, too.
@@ -336,7 +336,7 @@ impl Call {
         let mut ids = guessed.ok_or_else(uncomputed)?;
         let drafted_at = Some(Stamp::now());
         let rows: Vec<u32> = tokens.iter().last().into_iter().chain(&ids).copied().collect();
-        let instead = conversation.target.likeliest(&rows, Rows::All)?;
+        let instead = conversation.target.likeliest(&rows, Wanted::EachRow)?;
         let instead = instead.ok_or_else(uncomputed)?;
         let seen_at = Stamp::now();
         let drafted = ids.len();

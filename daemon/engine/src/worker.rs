@@ -14,7 +14,7 @@ use crate::conversation::{Conversation, Side, ids};
 use crate::error::{EngineError, Result};
 use crate::linear::{Device, Storage};
 use crate::memory;
-use crate::model::{Model, Rows};
+use crate::model::{Model, Rows, Wanted};
 use crate::pace::Pace;
 use crate::scheduler::{Job, Limits, Scheduler};
 use crate::speculate::Rounds;
@@ -158,11 +158,8 @@ fn warm_up(conversation: &mut Conversation, draft_tokens: usize) -> Result<Pace>
 fn step_ns(side: &mut Side) -> Result<f64> {
     let whole = shortest_ns(|| {
         if side.model.is_whole() {
-            let mut token = vec![0];
-            for _ in 0..WARM_UP_STEPS {
-                token = side.likeliest(&token, Rows::Last)?.unwrap_or_default();
-            }
-            return Ok(token);
+            let steps = Wanted::Behind(WARM_UP_STEPS as usize);
+            return Ok(side.likeliest(&[0], steps)?.unwrap_or_default());
         }
         let mut token = ids(&[0]);
         for _ in 0..WARM_UP_STEPS {
@@ -182,7 +179,7 @@ fn pass_ns(side: &mut Side, rows: usize) -> Result<f64> {
     let rows = vec![0; rows];
     let tokens = ids(&rows);
     shortest_ns(|| {
-        if let Some(likeliest) = side.likeliest(&rows, Rows::All)? {
+        if let Some(likeliest) = side.likeliest(&rows, Wanted::EachRow)? {
             return Ok(likeliest);
         }
         let logits = logits(side.forward(&tokens, Rows::All)?)?;

@@ -356,3 +356,17 @@ int fused_likeliest_rows(const fused_model* model, const fused_layer* layers, in
   give_back(3, logits);
   return done;
 }
+
+int fused_continued(const fused_model* model, fused_layer* layers, int count, int rows, const unsigned* tokens, int among, int steps,
+                    unsigned* likeliest) {
+  for (int step = 0; step < steps; step++) {
+    if (!fused_likeliest_rows(model, layers, count, rows, tokens, among, likeliest + step)) return 0;
+    for (int at = 0; at < count; at++) {
+      fused_layer* layer = layers + at;
+      layer->how.start += rows;
+      layer->turns.cos += rows * layer->turns.cos_stride, layer->turns.sin += rows * layer->turns.sin_stride;
+    }
+    rows = 1, tokens = likeliest + step;
+  }
+  return 1;
+}

@@ -321,9 +321,11 @@ extern "C" int fused_whole_model(mlx_array* result, const mlx_array* in, int cou
 }
 
 // `in`: a model's arrays but for the tokens. Computes on this thread: handing a pass of a tenth of a millisecond to MLX's, and being
-// woken up when it is done, takes about as long as the pass.
+// woken up when it is done, takes about as long as the pass. `steps`: 0 for one token behind each row that is wanted, else so many
+// tokens one behind the other.
 extern "C" int fused_likeliest(unsigned* likeliest, const unsigned* tokens, int rows, const mlx_array* in, int count,
-                               const fused_attention* how, const int* first, int layers, const fused_manner* manner, int among) {
+                               const fused_attention* how, const int* first, int layers, const fused_manner* manner, int among,
+                               int steps) {
   return told([&] {
     Places places(in, count);
     Arrays arrays = places.take();
@@ -331,6 +333,8 @@ extern "C" int fused_likeliest(unsigned* likeliest, const unsigned* tokens, int 
     Attentions attentions{{how, how + layers}, {first, first + layers}};
     fused_model model = model_of(places, arrays, *manner);
     std::vector<fused_layer> whole = layers_of(places, arrays, attentions);
-    if (!fused_likeliest_rows(&model, whole.data(), layers, rows, tokens, among, likeliest)) throw std::bad_alloc();
+    bool done = steps > 0 ? fused_continued(&model, whole.data(), layers, rows, tokens, among, steps, likeliest)
+                          : fused_likeliest_rows(&model, whole.data(), layers, rows, tokens, among, likeliest);
+    if (!done) throw std::bad_alloc();
   });
 }

@@ -95,6 +95,11 @@ int fused_model_rows(const fused_model* model, const fused_layer* layers, int co
 int fused_likeliest_rows(const fused_model* model, const fused_layer* layers, int count, int rows, const unsigned* tokens,
                          int among, unsigned* likeliest);
 
+/* `steps` likeliest tokens, each behind the one before, the first behind `rows` tokens. There must be room in the buffers and
+ * rotations for all but the last, and windows may limit no row. */
+int fused_continued(const fused_model* model, fused_layer* layers, int count, int rows, const unsigned* tokens, int among, int steps,
+                    unsigned* likeliest);
+
 #ifdef __cplusplus
 }
 #endif

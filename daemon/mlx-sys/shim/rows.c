@@ -23,8 +23,8 @@
 enum { MOST_ROWS = 16 };
 /* As many as 32 registers take at once without one of the sums being put aside. */
 enum { DEEP = 7 };
-/* Numbers of the matrix from which a second core pays, and those of one piece. */
-enum { WORTH_SHARING = 1 << 19, PIECE = 1 << 17 };
+/* Products of numbers from which a second core pays, and numbers of the matrix in one piece. */
+enum { WORTH_SHARING = 1 << 19, PIECE = 1 << 16 };
 /* Products of numbers from which it pays to give a BLAS that was told to use one core a part of the rows on each. */
 enum { WORTH_PARTING = 1 << 22 };
 /* Rounds of waiting before a core goes to sleep: some tens of microseconds. */
@@ -349,7 +349,7 @@ int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const fl
   if (!by_rows_of_b && n == 1 && ldb == 1) by_rows_of_b = 1, ldb = k;
   Product product = {a, b, c, m, n, k, lda, ldb, ldc, alpha, beta, by_rows_of_b};
   int piece = n;
-  if ((int64_t)n * k >= WORTH_SHARING) {
+  if ((int64_t)m * n * k >= WORTH_SHARING) {
     piece = PIECE / k;
     /* Whole vectors, and whole lines of the cache, in each. */
     piece = piece < 64 ? 64 : piece / 64 * 64;

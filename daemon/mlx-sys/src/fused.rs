@@ -152,11 +152,13 @@ functions! {
     );
 
     /// The same for `rows` tokens, which stand in the place of the first array, computed by the calling thread before it returns: of each
-    /// row that is wanted, which of the first `among` logits is the largest. Waits for arrays that are not computed yet.
-    /// Returns 0, or tells the error handler.
+    /// row that is wanted, which of the first `among` logits is the largest. With `steps` above 0 so many tokens, each the likeliest
+    /// behind the one before, the first behind the last row, the only one that may be wanted; no row may be limited by a window then.
+    /// Waits for arrays that are not computed yet. Returns 0, or tells the error handler.
     ///
     /// # Safety
-    /// As for [`fused_whole_model`]; `tokens` must point to as many as there are rows, `likeliest` to as many as are wanted.
+    /// As for [`fused_whole_model`]; `tokens` must point to as many as there are rows, `likeliest` to as many as come; buffers and
+    /// rotations must have room for all of them but the last.
     fn fused_likeliest(
         likeliest: *mut c_uint,
         tokens: *const c_uint,
@@ -168,5 +170,6 @@ functions! {
         layers: c_int,
         manner: *const Manner,
         among: c_int,
+        steps: c_int,
     );
 }

@@ -8,7 +8,7 @@ use mlx_sys::fused;
 pub(super) use mlx_sys::fused::Attention;
 use mlx_sys::mlx_array;
 
-use super::Rows;
+use super::{Rows, Wanted};
 use crate::cache::Layer;
 use crate::checkpoint::config::Activation;
 use crate::error::{EngineError, Result};
@@ -207,17 +207,15 @@ impl Whole<'_> {
         })
     }
 
-    /// Which of the first `among` tokens is the likeliest behind each row that is wanted, computed on this thread: the buffers are
-    /// written when this returns.
-    pub(super) fn likeliest(&self, tokens: &[u32], rows: Rows, among: i32) -> Result<Vec<u32>> {
+    /// Which of the first `among` tokens are the likeliest, computed on this thread: the buffers are written when this returns.
+    pub(super) fn likeliest(&self, tokens: &[u32], wanted: Wanted, among: i32) -> Result<Vec<u32>> {
         let (input, attentions) = (self.arrays(None), self.attentions());
-        let manner = self.manner(rows);
-        let wanted = match rows {
-            Rows::None => 0,
-            Rows::Last => 1,
-            Rows::All => tokens.len(),
+        let (rows, count, steps) = match wanted {
+            Wanted::EachRow => (Rows::All, tokens.len(), 0),
+            Wanted::Behind(steps) => (Rows::Last, steps, steps),
         };
-        let mut likeliest = vec![0; wanted];
+        let manner = self.manner(rows);
+        let mut likeliest = vec![0; count];
         #[expect(unsafe_code, reason = "a call into C")]
         // SAFETY: as above; nobody else works on the buffers, since this thread is the only one that uses them, and the call waits
         // for what it enqueued before.
@@ -227,12 +225,13 @@ impl Whole<'_> {
                 tokens.as_ptr(),
                 c_int::try_from(tokens.len()).unwrap_or(0),
                 input.as_ptr(),
-                count(&input),
+                self::count(&input),
                 attentions.hows.as_ptr(),
                 attentions.firsts.as_ptr(),
                 attentions.count(),
                 &raw const manner,
                 among,
+                c_int::try_from(steps).unwrap_or(0),
             )
         };
         if failed == 0 { Ok(likeliest) } else { Err(uncomputed("a pass")) }

@@ -69,10 +69,27 @@ fn relative(found: &[f32], expected: &[f32]) -> f32 {
     (apart / squares(&mut expected.iter().copied())).sqrt()
 }
 
-fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
+/// Whether passes that are computed at once give the reference's tokens, one behind the other and behind each row; `None` where this
+/// model's are not.
+fn at_once(model: &Model, prompt: &[u32], answer: &[u32]) -> Option<bool> {
+    let mut cache = KvCache::new(model.layers());
+    let wanted = Wanted::Behind(answer.len());
+    let one_by_one = model.likeliest(prompt, &mut cache, wanted).unwrap()?;
+    let run = [prompt, &answer[..answer.len() - 1]].concat();
+    assert_eq!(cache.len(), i32::try_from(run.len()).unwrap(), "all but the last were run");
+    let mut cache = KvCache::new(model.layers());
+    let by_row = model.likeliest(&run, &mut cache, Wanted::EachRow).unwrap()?;
+    assert_eq!(by_row.len(), run.len());
+    Some(one_by_one == answer && by_row[prompt.len() - 1..] == *answer)
+}
+
+/// Whether passes of the model are computed at once.
+fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) -> bool {
     let name = case["name"].as_str().unwrap();
-    let mut tokens = reference::numbers(&case["prompt"]);
-    tokens.extend(reference::numbers(&case["tokens"]));
+    let (prompt, answer) =
+        (reference::numbers(&case["prompt"]), reference::numbers(&case["tokens"]));
+    let mut at_once_here = false;
+    let tokens = [&prompt[..], &answer].concat();
     let expected = Array::load_safetensors(out.join(name).join("logits.safetensors")).unwrap();
     let expected = &expected["logits"];
     expected.eval().unwrap();
@@ -88,6 +105,12 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
         if rounded {
             let dtype = dtype(&model);
             assert!(dtype != mlx_rs::Dtype::Float32, "{name}: 16 bits became {dtype:?} on the way");
+        }
+        if let Some(same) = at_once(&model, &prompt, &answer) {
+            at_once_here = true;
+            if !same {
+                failures.push(format!("{name}, unpacked {unpack}: other tokens at once"));
+            }
         }
         for chunks in [&[usize::MAX][..], &CHUNKS] {
             let found = logits(&model, &tokens, chunks);
@@ -106,6 +129,7 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) {
             }
         }
     }
+    at_once_here
 }
 
 #[test]
@@ -113,9 +137,12 @@ fn logits_are_those_of_the_reference() {
     let (out, reference) = reference::reference().unwrap_or_else(|error| panic!("{error}"));
     let mut failures = Vec::new();
     on_cpu(|| {
+        let mut at_once = 0;
         for case in reference["cases"].as_array().unwrap() {
-            compare(&out, case, &mut failures);
+            at_once += u32::from(compare(&out, case, &mut failures));
         }
+        fused::BY_STEPS.set(false);
+        assert!(at_once > 5 || !fused::are_here(), "{at_once} models were run at once");
     });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
