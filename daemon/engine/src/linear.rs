@@ -250,6 +250,14 @@ impl Linear {
         }
     }
 
+    /// Holds a dense matrix in 16 bits from now on. For operations that widen its numbers as they read them.
+    pub(crate) fn halve(&mut self) -> Result<()> {
+        if let Self::Dense { columns, .. } = self {
+            *columns = columns.as_dtype(Dtype::Float16)?;
+        }
+        Ok(())
+    }
+
     /// `x`, rows of activations, times the matrix.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         match self {

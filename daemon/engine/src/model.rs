@@ -14,12 +14,12 @@ pub(crate) mod rope;
 mod stacked;
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Array, ops, transforms};
+use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::cache::KvCache;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::{Head, Layer, ModelConfig, Norms};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::linear::{Linear, Loader, Matrix, Storage};
 use attention::Attention;
 use fused::{Whole, WholeLayer};
@@ -27,6 +27,7 @@ use mlp::Mlp;
 use moe::Mixture;
 use norm::RmsNorm;
 use positions::{Positions, Step, unless_one};
+use residual::LARGEST_FLOAT16;
 
 /// Which rows' logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(crate) struct Model {
     norm: RmsNorm,
     last_norm: Array,
     head: Linear,
+    /// Whether the head is the embedding.
+    tied: bool,
     logits_factor: Option<Array>,
     positions: Positions,
     /// Logits behind this many ids are not looked at: padding of the matrix, or ids the other model of the pair lacks.
@@ -104,6 +107,7 @@ impl Model {
             norm: RmsNorm::new(storage.device, hidden, config.eps)?,
             last_norm: norm::weight(loader, &config, &format!("{body}.norm"), hidden)?,
             head,
+            tied,
             logits_factor: unless_one(config.factors.logits),
             positions: Positions::new(&config, storage.device)?,
             vocab,
@@ -117,6 +121,46 @@ impl Model {
     /// Number of layers.
     pub(crate) const fn layers(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Holds the matrices in 16 bits from now on, where that is possible: a pass over a few rows takes as long as reading them does. For
+    /// models whose logits need not be the checkpoint's to the last bit, as those of drafts. Whether it is so now.
+    pub(crate) fn halve(&mut self) -> Result<bool> {
+        if !self.is_whole() || !fused::take_16_bits() || !self.fits_16_bits()? {
+            return Ok(false);
+        }
+        if let Some(embedding) = self.embedding.dense() {
+            self.embedding = Matrix::Dense(embedding.as_dtype(Dtype::Float16)?);
+        }
+        if self.tied {
+            self.head = Linear::sharing(self.embedding.clone(), None)?;
+        } else {
+            self.head.halve()?;
+        }
+        for block in &mut self.blocks {
+            block.attention.halve()?;
+            if let FeedForward::Dense(mlp) = &mut block.feed_forward {
+                mlp.halve()?;
+            }
+        }
+        transforms::eval(self.arrays())?;
+        Ok(true)
+    }
+
+    /// Whether no number of a matrix is beyond those of 16 bits.
+    fn fits_16_bits(&self) -> Result<bool> {
+        let matrices = self.blocks.iter().filter_map(Block::alone);
+        let matrices = matrices.flat_map(|((a, b), (c, d))| [a.0, b.0, c.0, d.0]);
+        let outer = [self.embedding.dense(), self.head.dense().map(|head| head.0)];
+        for matrix in matrices.chain(outer.into_iter().flatten()) {
+            let most = ops::max(ops::abs(matrix)?, None)?;
+            let most: f32 =
+                most.try_item_cast().map_err(|error| EngineError::Mlx(error.to_string()))?;
+            if most.is_nan() || most > LARGEST_FLOAT16 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Looks only at the first `vocab` logits from now on.

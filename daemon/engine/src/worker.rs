@@ -92,7 +92,13 @@ pub(crate) fn run(
 
 fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
     let target = model(&setup.target, setup, device)?;
-    let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    let mut draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    // What it drafts is looked at by the target in any case.
+    if let Some(draft) = &mut draft
+        && draft.halve()?
+    {
+        tracing::info!("the draft model's weights are held in 16 bits");
+    }
     if device == Device::Cpu {
         threads::suit(target.largest_matrix());
     }

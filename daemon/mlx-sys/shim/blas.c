@@ -21,7 +21,7 @@ __attribute__((visibility("default"))) void cblas_sgemm(int order, int trans_a, 
                                                         const float* a, int lda, const float* b, int ldb, float beta, float* c,
                                                         int ldc) {
   if (order == BY_ROWS && trans_a == AS_IT_IS && (trans_b == AS_IT_IS || trans_b == TRANSPOSED) &&
-      product_of_rows(trans_b == TRANSPOSED, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc))
+      product_of_rows(0, trans_b == TRANSPOSED, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc))
     return;
   scipy_cblas_sgemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }

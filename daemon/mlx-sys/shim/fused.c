@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rows.h"
+
 /* CBLAS's numbers for rows first, as it is, and transposed. */
 enum { BY_ROWS = 101, AS_IT_IS = 111, TRANSPOSED = 112 };
 void cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
@@ -18,12 +20,12 @@ enum { LANES = 16 };
 
 /* Room for what lies between two sums. Each thread keeps what a round needs, since the system would clear its pages each time;
  * what a long prompt needs goes back. `slot`: 0 for a part, 1 for what is called from it, 2 for a
- * model, 3 for its logits. */
+ * model, 3 for its logits, 4 for a matrix of 16 bits that many rows are multiplied with. */
 enum { KEPT = 1 << 22 };
 static _Thread_local struct {
   float* room;
   size_t size;
-} kept[4];
+} kept[5];
 
 static float* borrow(int slot, size_t size) {
   if (size > KEPT) return malloc(size * sizeof(float));
@@ -87,6 +89,23 @@ INLINE void norm_row(const float* x, const float* weight, float* y, int columns,
 INLINE void norm_rows(const float* x, const float* weight, float* y, int rows, int columns, float eps) {
   for (int row = 0; row < rows; row++)
     norm_row(x + (size_t)row * columns, weight, y + (size_t)row * columns, columns, eps);
+}
+
+/* A number of 16 bits (IEEE 754 binary16): its exponent counts from elsewhere, which a factor puts right, for the smallest too. */
+INLINE float widened(uint16_t number) {
+  union {
+    uint32_t bits;
+    float number;
+  } wide = {(uint32_t)(number & 0x7fff) << 13};
+  wide.number *= 0x1p112f;
+  /* No number, or none that is finite. */
+  if ((number & 0x7c00) == 0x7c00) wide.bits |= 0x7f800000;
+  wide.bits |= (uint32_t)(number & 0x8000) << 16;
+  return wide.number;
+}
+
+INLINE void widen(const uint16_t* x, float* y, long count) {
+  for (long i = 0; i < count; i++) y[i] = widened(x[i]);
 }
 
 INLINE void gated_rows(const float* x, float* y, long rows, int columns, int activation) {
@@ -228,6 +247,7 @@ INLINE int mix(const fused_attention* how, int rows, const float* qkv, const fus
   TARGET static void largest_##NAME(const float* x, int rows, int stride, int columns, unsigned* places) {                     \
     largest_rows(x, rows, stride, columns, places);                                                                            \
   }                                                                                                                            \
+  TARGET static void widen_##NAME(const uint16_t* x, float* y, long count) { widen(x, y, count); }                             \
   TARGET static int mix_##NAME(const fused_attention* how, int rows, const float* qkv, const fused_turns* turns,               \
                                const fused_cache* cache, float* mixed) {                                                       \
     return mix(how, rows, qkv, turns, cache, mixed);                                                                           \
@@ -274,8 +294,9 @@ int fused_mix_rows(const fused_attention* how, int rows, const float* qkv, const
   return CHOSEN(mix)(how, rows, qkv, turns, cache, mixed);
 }
 
-/* `y`: the product of `rows` rows of `x` with a matrix of `k` by `n`, on top of `onto` where that is not null. */
-static void product(const float* x, int rows, int k, const fused_matrix* matrix, int n, const float* onto, float* y) {
+/* `y`: the product of `rows` rows of `x` with a matrix of `k` by `n`, on top of `onto` where that is not null. Returns 0 when there is
+ * no memory for what lies between. */
+static int product(const float* x, int rows, int k, const fused_matrix* matrix, int n, const float* onto, float* y) {
   const float* bias = matrix->bias;
   if (onto) memcpy(y, onto, (size_t)rows * n * sizeof *y);
   for (int row = 0; bias && row < rows; row++) {
@@ -285,8 +306,22 @@ static void product(const float* x, int rows, int k, const fused_matrix* matrix,
     else
       memcpy(to, bias, (size_t)n * sizeof *to);
   }
-  cblas_sgemm(BY_ROWS, AS_IT_IS, matrix->transposed ? TRANSPOSED : AS_IT_IS, rows, n, k, 1, x, k, matrix->numbers, matrix->stride,
-              onto || bias ? 1 : 0, y, n);
+  float beta = onto || bias ? 1 : 0;
+  int by_rows = matrix->transposed;
+  const float* numbers = matrix->numbers;
+  int stride = matrix->stride;
+  float* wide = NULL;
+  if (matrix->of_16_bits) {
+    if (product_of_rows(1, by_rows, rows, n, k, 1, x, k, matrix->numbers, stride, beta, y, n)) return 1;
+    int lines = by_rows ? n : k, length = by_rows ? k : n;
+    if (!(wide = borrow(4, (size_t)n * k))) return 0;
+    for (int line = 0; line < lines; line++)
+      CHOSEN(widen)((const uint16_t*)matrix->numbers + (size_t)line * stride, wide + (size_t)line * length, length);
+    numbers = wide, stride = length;
+  }
+  cblas_sgemm(BY_ROWS, AS_IT_IS, by_rows ? TRANSPOSED : AS_IT_IS, rows, n, k, 1, x, k, numbers, stride, beta, y, n);
+  if (wide) give_back(4, wide);
+  return 1;
 }
 
 int fused_attention_rows(const fused_attention* how, int rows, int hidden, float eps, const float* x, const fused_matrix* qkv,
@@ -297,9 +332,8 @@ int fused_attention_rows(const fused_attention* how, int rows, int hidden, float
   float* projected = normed + (size_t)rows * hidden;
   float* mixed = projected + (size_t)rows * all;
   fused_norm_rows(x, NULL, normed, rows, hidden, eps);
-  product(normed, rows, hidden, qkv, all, NULL, projected);
-  int done = fused_mix_rows(how, rows, projected, turns, cache, mixed);
-  if (done) product(mixed, rows, width, output, hidden, x, y);
+  int done = product(normed, rows, hidden, qkv, all, NULL, projected) && fused_mix_rows(how, rows, projected, turns, cache, mixed) &&
+             product(mixed, rows, width, output, hidden, x, y);
   give_back(0, normed);
   return done;
 }
@@ -311,11 +345,13 @@ int fused_mlp_rows(int rows, int hidden, int inner, float eps, int activation, c
   float* both = normed + (size_t)rows * hidden;
   float* gated = both + 2 * (size_t)rows * inner;
   fused_norm_rows(x, NULL, normed, rows, hidden, eps);
-  product(normed, rows, hidden, gate_up, 2 * inner, NULL, both);
-  fused_gated_rows(both, gated, rows, inner, activation);
-  product(gated, rows, inner, down, hidden, x, y);
+  int done = product(normed, rows, hidden, gate_up, 2 * inner, NULL, both);
+  if (done) {
+    fused_gated_rows(both, gated, rows, inner, activation);
+    done = product(gated, rows, inner, down, hidden, x, y);
+  }
   give_back(0, normed);
-  return 1;
+  return done;
 }
 
 int fused_model_rows(const fused_model* model, const fused_layer* layers, int count, int rows, const unsigned* tokens, float* y) {
@@ -325,8 +361,13 @@ int fused_model_rows(const fused_model* model, const fused_layer* layers, int co
   if (!x) return 0;
   float* between = x + size;
   for (int row = 0; row < rows; row++) {
-    const float* from = model->embedding + (size_t)(tokens[row] < (unsigned)model->vocab ? tokens[row] : 0) * hidden;
-    for (int i = 0; i < hidden; i++) x[(size_t)row * hidden + i] = from[i] * model->manner.embedding_factor;
+    size_t at = (size_t)(tokens[row] < (unsigned)model->vocab ? tokens[row] : 0) * hidden;
+    float* to = x + (size_t)row * hidden;
+    if (model->embedding.of_16_bits)
+      CHOSEN(widen)((const uint16_t*)model->embedding.numbers + at, to, hidden);
+    else
+      memcpy(to, (const float*)model->embedding.numbers + at, (size_t)hidden * sizeof *to);
+    for (int i = 0; i < hidden; i++) to[i] *= model->manner.embedding_factor;
   }
   int done = 1;
   for (int at = 0; done && at < count; at++) {
@@ -338,7 +379,7 @@ int fused_model_rows(const fused_model* model, const fused_layer* layers, int co
   if (done && model->manner.wanted != FUSED_NONE) {
     int first = model->manner.wanted == FUSED_LAST ? rows - 1 : 0;
     fused_norm_rows(x + (size_t)first * hidden, model->norm, between, rows - first, hidden, model->manner.eps);
-    product(between, rows - first, hidden, &model->head, model->logits, NULL, y);
+    done = product(between, rows - first, hidden, &model->head, model->logits, NULL, y);
     size_t numbers = (size_t)(rows - first) * model->logits;
     for (size_t i = 0; model->manner.logits_factor != 1 && i < numbers; i++) y[i] *= model->manner.logits_factor;
   }

@@ -86,12 +86,13 @@ class Places {
   Arrays arrays_;
 };
 
-// The matrix at a place and the bias at the next.
-fused_matrix matrix(const Places& places, const Arrays& in, int place) {
+// The matrix at a place and the bias at another, if there can be one.
+fused_matrix matrix(const Places& places, const Arrays& in, int place, int place_of_bias) {
   const array& numbers = places.at(in, place);
   bool by_rows = numbers.strides(1) == 1;
   if (!by_rows && numbers.strides(0) != 1) throw std::runtime_error("a fused product needs its matrix by rows or by columns");
-  return {numbers.data<float>(), places.numbers(in, place + 1), by_rows ? 0 : 1, static_cast<int>(numbers.strides(by_rows ? 0 : 1))};
+  return {numbers.data<char>(), place_of_bias < 0 ? nullptr : places.numbers(in, place_of_bias), by_rows ? 0 : 1,
+          static_cast<int>(numbers.strides(by_rows ? 0 : 1)), numbers.dtype() == mlx::core::float16 ? 1 : 0};
 }
 
 // What attention takes from a place on: the buffers of keys and values, cosines and sines, and the weights of the heads' norm or none.
@@ -151,7 +152,7 @@ class WholeAttention final : public Attention {
   void eval_cpu(const Arrays& in, Arrays& out) override {
     make_room(out[0]);
     dispatch([how = how_, rows = out[0].shape(0), hidden = out[0].shape(1), eps = eps_, x = places_.numbers(in, 0),
-              qkv = matrix(places_, in, 1), output = matrix(places_, in, 3), turns = turns(places_, in, 5, first_),
+              qkv = matrix(places_, in, 1, 2), output = matrix(places_, in, 3, 4), turns = turns(places_, in, 5, first_),
               cache = cache(places_, in, 5),
               y = out[0].data<float>()] {
       if (!fused_attention_rows(&how, rows, hidden, eps, x, &qkv, &turns, &cache, &output, y)) throw std::bad_alloc();
@@ -171,7 +172,7 @@ class WholeMlp final : public Fused {
   void eval_cpu(const Arrays& in, Arrays& out) override {
     make_room(out[0]);
     dispatch([rows = out[0].shape(0), hidden = out[0].shape(1), inner = places_.at(in, 3).shape(0), eps = eps_,
-              activation = activation_, x = places_.numbers(in, 0), gate_up = matrix(places_, in, 1), down = matrix(places_, in, 3),
+              activation = activation_, x = places_.numbers(in, 0), gate_up = matrix(places_, in, 1, 2), down = matrix(places_, in, 3, 4),
               y = out[0].data<float>()] {
       if (!fused_mlp_rows(rows, hidden, inner, eps, activation, x, &gate_up, &down, y)) throw std::bad_alloc();
     });
@@ -199,15 +200,15 @@ std::vector<fused_layer> layers_of(const Places& places, const Arrays& in, const
   for (std::size_t layer = 0; layer < attentions.hows.size(); layer++) {
     int at = FIRST_LAYER + static_cast<int>(layer) * OF_LAYER, behind = at + 4 + OF_ATTENTION;
     layers.push_back({attentions.hows[layer], turns(places, in, at + 4, attentions.firsts[layer]), cache(places, in, at + 4),
-                      matrix(places, in, at), matrix(places, in, at + 2), matrix(places, in, behind),
-                      matrix(places, in, behind + 2), places.at(in, behind + 2).shape(0)});
+                      matrix(places, in, at, at + 1), matrix(places, in, at + 2, at + 3), matrix(places, in, behind, behind + 1),
+                      matrix(places, in, behind + 2, behind + 3), places.at(in, behind + 2).shape(0)});
   }
   return layers;
 }
 
 fused_model model_of(const Places& places, const Arrays& in, const fused_manner& manner) {
   const array& embedding = places.at(in, 1);
-  return {manner, whole(embedding), places.numbers(in, 2), matrix(places, in, 3), embedding.shape(1), embedding.shape(0),
+  return {manner, matrix(places, in, 1, -1), places.numbers(in, 2), matrix(places, in, 3, 4), embedding.shape(1), embedding.shape(0),
           places.at(in, 3).shape(1)};
 }
 
@@ -312,11 +313,10 @@ extern "C" int fused_whole_model(mlx_array* result, const mlx_array* in, int cou
     int rows = manner->wanted == FUSED_ALL ? static_cast<int>(places[0].size()) : 1;
     // Where no logits are wanted a number stands for what was done.
     mlx::core::Shape shape{rows, manner->wanted == FUSED_NONE ? 1 : places[3].shape(1)};
-    auto dtype = places[1].dtype();
     Arrays arrays = places.take();
     Attentions attentions{{how, how + layers}, {first, first + layers}};
     auto whole = std::make_shared<WholeModel>(mlx_stream_get_(stream), *manner, std::move(attentions), std::move(places));
-    mlx_array_set_(*result, array(std::move(shape), dtype, std::move(whole), std::move(arrays)));
+    mlx_array_set_(*result, array(std::move(shape), mlx::core::float32, std::move(whole), std::move(arrays)));
   });
 }
 

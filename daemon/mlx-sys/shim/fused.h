@@ -31,10 +31,12 @@ typedef struct {
   int capacity;
 } fused_cache;
 
-/* A matrix by rows, so many numbers from each other, or, transposed, by columns; `bias` is added to the products, or null. */
+/* A matrix by rows, so many numbers from each other, or, transposed, by columns, of 32 bits or of 16; `bias` is added to the
+ * products, or null. */
 typedef struct {
-  const float *numbers, *bias;
-  int transposed, stride;
+  const void* numbers;
+  const float* bias;
+  int transposed, stride, of_16_bits;
 } fused_matrix;
 
 /* `y`: each of `rows` rows of `x` over its root mean square, times `weight` unless that is null. */
@@ -80,10 +82,11 @@ typedef struct {
   float eps, embedding_factor, logits_factor;
 } fused_manner;
 
-/* A model as a whole. `embedding` has `vocab` rows; `head` gives `logits` numbers, times a factor, behind the norm `norm`. */
+/* A model as a whole. `embedding`, as it lies, has `vocab` rows; `head` gives `logits` numbers, times a factor, behind the norm `norm`. */
 typedef struct {
   fused_manner manner;
-  const float *embedding, *norm;
+  fused_matrix embedding;
+  const float* norm;
   fused_matrix head;
   int hidden, vocab, logits;
 } fused_model;

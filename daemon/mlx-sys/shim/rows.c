@@ -3,7 +3,7 @@
  * number of the matrix is read once, as it lies. Larger matrices are shared with the other cores, in pieces that are
  * taken one by one, so that a core that is busy elsewhere holds up one piece at most.
  *
- * What is not here: products of many rows, but for handing each core a part of them, other types, other processors than those below.
+ * What is not here: products of many rows, but for handing each core a part of them, other types but for a matrix of 16 bits, other processors than those below.
  * `blas.c` asks the BLAS then. */
 
 #include "rows.h"
@@ -18,6 +18,11 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <arm_neon.h>
+#endif
 
 /* Beyond so many rows a BLAS that packs is faster. */
 enum { MOST_ROWS = 16 };
@@ -33,7 +38,7 @@ enum { SPINS = 4000 };
 /* Rows `a` times the matrix `b`, for the columns from `first` to `last` of the result `c`. */
 typedef struct {
   const float* a;
-  const float* b;
+  const void* b;
   float* c;
   int m, n, k, lda, ldb, ldc;
   float alpha, beta;
@@ -49,9 +54,9 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
 
-/* The kernels for vectors of WIDTH numbers on a processor with so many REGISTERS, for MOST rows at a time. `_rows`: the matrix
- * lies by rows of `b`, one for each column of the result. `_columns`: it lies the other way. */
-#define KERNELS(NAME, TARGET, WIDTH, REGISTERS, MOST, HALVES)                                                                  \
+/* The kernels for vectors of WIDTH numbers on a processor with so many REGISTERS, for MOST rows at a time. The matrix has numbers of
+ * the type NUMBER, of which LOAD makes a vector and ONE makes a float. `_rows`: the matrix lies by rows of `b`, one for each column of the result. `_columns`: it lies the other way. */
+#define KERNELS(NAME, TARGET, NUMBER, LOAD, ONE, WIDTH, REGISTERS, MOST, HALVES)                                               \
   typedef float NAME##_v __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));                                       \
   /* The sums of the numbers of four vectors. */                                                                               \
   TARGET static INLINE void NAME##_sums(const NAME##_v* v, int count, float* sums) {                                           \
@@ -65,13 +70,13 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
     NAME##_v sums[MOST][4];                                                                                                    \
     UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < count; j++) sums[i][j] = (NAME##_v){0};                      \
     const float* a = p->a + (size_t)row * p->lda;                                                                              \
-    const float* b = p->b + (size_t)column * p->ldb;                                                                           \
+    const NUMBER* b = (const NUMBER*)p->b + (size_t)column * p->ldb;                                                           \
     int full = p->k / WIDTH * WIDTH;                                                                                           \
     for (int at = 0; at < full; at += WIDTH) {                                                                                 \
       NAME##_v x[MOST];                                                                                                        \
       UNROLL for (int i = 0; i < m; i++) x[i] = *(const NAME##_v*)(a + (size_t)i * p->lda + at);                               \
       UNROLL for (int j = 0; j < count; j++) {                                                                                 \
-        NAME##_v y = *(const NAME##_v*)(b + (size_t)j * p->ldb + at);                                                          \
+        NAME##_v y = LOAD(NAME##_v, b + (size_t)j * p->ldb + at);                                                              \
         if (m > 1) HOLD(y);                                                                                                    \
         UNROLL for (int i = 0; i < m; i++) sums[i][j] += x[i] * y;                                                             \
       }                                                                                                                        \
@@ -80,7 +85,7 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
       float sum[4];                                                                                                            \
       NAME##_sums(sums[i], count, sum);                                                                                        \
       UNROLL for (int j = 0; j < count; j++) {                                                                                 \
-        for (int at = full; at < p->k; at++) sum[j] += a[(size_t)i * p->lda + at] * b[(size_t)j * p->ldb + at];                \
+        for (int at = full; at < p->k; at++) sum[j] += a[(size_t)i * p->lda + at] * ONE(b[(size_t)j * p->ldb + at]);           \
         put(p, row + i, column + j, sum[j]);                                                                                   \
       }                                                                                                                        \
     }                                                                                                                          \
@@ -110,12 +115,12 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
     NAME##_v sums[DEEP][REGISTERS];                                                                                            \
     UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < wide; j++) sums[i][j] = (NAME##_v){0};                       \
     const float* a = p->a + (size_t)row * p->lda;                                                                              \
-    const float* b = p->b + column;                                                                                            \
+    const NUMBER* b = (const NUMBER*)p->b + column;                                                                            \
     for (int at = 0; at < p->k; at++, b += p->ldb) {                                                                           \
       float x[DEEP];                                                                                                           \
       UNROLL for (int i = 0; i < m; i++) x[i] = a[(size_t)i * p->lda + at];                                                    \
       UNROLL for (int j = 0; j < wide; j++) {                                                                                  \
-        NAME##_v y = *(const NAME##_v*)(b + j * WIDTH);                                                                        \
+        NAME##_v y = LOAD(NAME##_v, b + j * WIDTH);                                                                            \
         if (m > 1) HOLD(y);                                                                                                    \
         UNROLL for (int i = 0; i < m; i++) sums[i][j] += x[i] * y;                                                             \
       }                                                                                                                        \
@@ -164,10 +169,13 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
     for (; column < last; column++)                                                                                            \
       for (int row = 0; row < p->m; row++) {                                                                                   \
         float sum = 0;                                                                                                         \
-        for (int at = 0; at < p->k; at++) sum += p->a[(size_t)row * p->lda + at] * p->b[(size_t)at * p->ldb + column];         \
+        const NUMBER* b = (const NUMBER*)p->b + column;                                                                        \
+        for (int at = 0; at < p->k; at++) sum += p->a[(size_t)row * p->lda + at] * ONE(b[(size_t)at * p->ldb]);                \
         put(p, row, column, sum);                                                                                              \
       }                                                                                                                        \
   }
+
+#define AS_IT_LIES(V, at) (*(const V*)(at))
 
 /* Adds the halves of a vector, then the quarters, until every number is the sum of all. */
 #if defined(__clang__)
@@ -179,8 +187,8 @@ static inline __attribute__((always_inline)) void put(const Product* p, int row,
 #if defined(__x86_64__)
 /* Read once, not again for every row. */
 #define HOLD(x) __asm__("" : "+v"(x))
-#define AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
-#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c")))
+#define AVX2 __attribute__((target("avx2,fma,f16c")))
 typedef int lanes16 __attribute__((vector_size(64)));
 typedef int lanes8 __attribute__((vector_size(32)));
 #define HALVES16(x)                                                               \
@@ -192,18 +200,25 @@ typedef int lanes8 __attribute__((vector_size(32)));
   FOLD(x, lanes8, 4, 5, 6, 7, 0, 1, 2, 3);       \
   FOLD(x, lanes8, 2, 3, 0, 1, 6, 7, 4, 5);       \
   FOLD(x, lanes8, 1, 0, 3, 2, 5, 4, 7, 6)
-KERNELS(wide, AVX512, 16, 32, 5, HALVES16)
-KERNELS(half, AVX2, 8, 16, 3, HALVES8)
+#define WIDEN16(V, at) ((V)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(at))))
+#define WIDEN8(V, at) ((V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(at))))
+KERNELS(wide, AVX512, float, AS_IT_LIES, , 16, 32, 5, HALVES16)
+KERNELS(half, AVX2, float, AS_IT_LIES, , 8, 16, 3, HALVES8)
+KERNELS(wide_of_16_bits, AVX512, uint16_t, WIDEN16, _cvtsh_ss, 16, 32, 5, HALVES16)
+KERNELS(half_of_16_bits, AVX2, uint16_t, WIDEN8, _cvtsh_ss, 8, 16, 3, HALVES8)
 #else
 #define HOLD(x) __asm__("" : "+w"(x))
 typedef int lanes4 __attribute__((vector_size(16)));
 #define HALVES4(x)               \
   FOLD(x, lanes4, 2, 3, 0, 1);   \
   FOLD(x, lanes4, 1, 0, 3, 2)
-KERNELS(neon, , 4, 32, 5, HALVES4)
+#define WIDEN4(V, at) ((V)vcvt_f32_f16(vld1_f16((const __fp16*)(at))))
+KERNELS(neon, , float, AS_IT_LIES, , 4, 32, 5, HALVES4)
+KERNELS(neon_of_16_bits, , __fp16, WIDEN4, (float), 4, 32, 5, HALVES4)
 #endif
 
-static Kernel by_rows, by_columns;
+/* For matrices of 32 bits, and of 16. */
+static Kernel by_rows[2], by_columns[2];
 static int most_threads = 1;
 int scipy_openblas_get_num_threads(void);
 void scipy_cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
@@ -214,13 +229,16 @@ __attribute__((constructor)) static void choose(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw")) {
-    by_rows = wide_rows, by_columns = wide_columns;
-  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    by_rows = half_rows, by_columns = half_columns;
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("f16c")) {
+    by_rows[0] = wide_rows, by_columns[0] = wide_columns;
+    by_rows[1] = wide_of_16_bits_rows, by_columns[1] = wide_of_16_bits_columns;
+  } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    by_rows[0] = half_rows, by_columns[0] = half_columns;
+    by_rows[1] = half_of_16_bits_rows, by_columns[1] = half_of_16_bits_columns;
   }
 #else
-  by_rows = neon_rows, by_columns = neon_columns;
+  by_rows[0] = neon_rows, by_columns[0] = neon_columns;
+  by_rows[1] = neon_of_16_bits_rows, by_columns[1] = neon_of_16_bits_columns;
 #endif
   /* What the user allows: OPENBLAS_NUM_THREADS, else the cores. */
   most_threads = scipy_openblas_get_num_threads();
@@ -330,21 +348,23 @@ static void share(const Product* product, Kernel kernel, int count, int piece) {
 /* Some rows of a product, by the BLAS. */
 static void some_rows(const Product* p, int first, int last) {
   scipy_cblas_sgemm(BY_ROWS, AS_IT_IS, p->by_rows_of_b ? TRANSPOSED : AS_IT_IS, last - first, p->n, p->k, p->alpha,
-                    p->a + (size_t)first * p->lda, p->lda, p->b, p->ldb, p->beta, p->c + (size_t)first * p->ldc, p->ldc);
+                    p->a + (size_t)first * p->lda, p->lda, (const float*)p->b, p->ldb, p->beta, p->c + (size_t)first * p->ldc, p->ldc);
 }
 
-int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
-                    float beta, float* c, int ldc) {
+int products_of_16_bits(void) { return by_rows[1] != 0; }
+
+int product_of_rows(int of_16_bits, int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const void* b,
+                    int ldb, float beta, float* c, int ldc) {
   if (k <= 0) return 0;
   if (m > MOST_ROWS) {
-    if (most_threads < 2 || (int64_t)m * n * k < WORTH_PARTING || scipy_openblas_get_num_threads() != 1) return 0;
+    if (of_16_bits || most_threads < 2 || (int64_t)m * n * k < WORTH_PARTING || scipy_openblas_get_num_threads() != 1) return 0;
     Product product = {a, b, c, m, n, k, lda, ldb, ldc, alpha, beta, by_rows_of_b};
     /* Two pieces a core, so that one that is busy elsewhere gets fewer. */
     int piece = (m + 2 * most_threads - 1) / (2 * most_threads);
     share(&product, some_rows, m, piece < MOST_ROWS ? MOST_ROWS : piece);
     return 1;
   }
-  if (by_rows == 0) return 0;
+  if (by_rows[of_16_bits] == 0) return 0;
   /* One column lies as one row does. */
   if (!by_rows_of_b && n == 1 && ldb == 1) by_rows_of_b = 1, ldb = k;
   Product product = {a, b, c, m, n, k, lda, ldb, ldc, alpha, beta, by_rows_of_b};
@@ -354,14 +374,16 @@ int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const fl
     /* Whole vectors, and whole lines of the cache, in each. */
     piece = piece < 64 ? 64 : piece / 64 * 64;
   }
-  share(&product, by_rows_of_b ? by_rows : by_columns, n, piece);
+  share(&product, (by_rows_of_b ? by_rows : by_columns)[of_16_bits], n, piece);
   return 1;
 }
 
 #else
 
-int product_of_rows(int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
-                    float beta, float* c, int ldc) {
+int products_of_16_bits(void) { return 0; }
+
+int product_of_rows(int of_16_bits, int by_rows_of_b, int m, int n, int k, float alpha, const float* a, int lda, const void* b,
+                    int ldb, float beta, float* c, int ldc) {
   return 0;
 }
 

@@ -65,6 +65,20 @@ macro_rules! functions {
     };
 }
 
+/// Whether matrices may be of 16 bits (IEEE 754 binary16) where [`HERE`]: this processor widens them as it reads them.
+#[must_use]
+pub fn takes_16_bits() -> bool {
+    #[cfg(all(fast_blas, target_os = "linux"))]
+    {
+        unsafe extern "C" {
+            safe fn products_of_16_bits() -> c_int;
+        }
+        products_of_16_bits() != 0
+    }
+    #[cfg(not(all(fast_blas, target_os = "linux")))]
+    false
+}
+
 functions! {
     /// Rows over their root mean square, times `weight` unless that is no array. Returns 0, or tells the error handler.
     ///

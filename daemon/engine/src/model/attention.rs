@@ -130,6 +130,12 @@ impl Attention {
         self.qkv.alone().zip(self.output.alone())
     }
 
+    /// See [`crate::linear::Linear::halve`].
+    pub(super) fn halve(&mut self) -> Result<()> {
+        self.qkv.halve()?;
+        self.output.halve()
+    }
+
     /// What attends between them over buffers that were lent, from `start` on; `None` on GPUs.
     pub(super) fn attending<'a>(
         &'a self,

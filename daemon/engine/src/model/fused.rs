@@ -31,6 +31,11 @@ thread_local! {
     pub(super) static BY_STEPS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
+/// Whether matrices of a whole model may be of 16 bits.
+pub(super) fn take_16_bits() -> bool {
+    are_here() && fused::takes_16_bits()
+}
+
 /// Each row of `x` over its root mean square, times `weight`.
 pub(super) fn norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Array> {
     let stream = Stream::thread_local_or_default();

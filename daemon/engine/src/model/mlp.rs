@@ -59,6 +59,12 @@ impl Mlp {
         self.gate_up.alone().zip(self.down.alone())
     }
 
+    /// See [`crate::linear::Linear::halve`].
+    pub(super) fn halve(&mut self) -> Result<()> {
+        self.gate_up.halve()?;
+        self.down.halve()
+    }
+
     pub(super) fn arrays(&self) -> Vec<&Array> {
         let mut arrays = self.gate_up.arrays();
         arrays.extend(self.down.arrays());

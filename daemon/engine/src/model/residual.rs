@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::linear::{Device, Linear, Loader};
 
 /// The largest number of 16 bits.
-const LARGEST_FLOAT16: f32 = 65504.0;
+pub(super) const LARGEST_FLOAT16: f32 = 65504.0;
 
 #[derive(Debug)]
 pub(super) struct Residual {
@@ -47,6 +47,11 @@ impl Residual {
     pub(super) fn alone(&self) -> Option<fused::Matrix<'_>> {
         let nothing_else = self.norm.is_none() && self.factor.is_none();
         self.linear.dense().filter(|_| nothing_else)
+    }
+
+    /// See [`Linear::halve`].
+    pub(super) fn halve(&mut self) -> Result<()> {
+        self.linear.halve()
     }
 
     /// `residual` plus the product with `x`.

@@ -66,6 +66,11 @@ impl Stacked {
         }
     }
 
+    /// See [`Linear::halve`].
+    pub(super) fn halve(&mut self) -> Result<()> {
+        self.linears.iter_mut().try_for_each(Linear::halve)
+    }
+
     /// The products of the normed rows, side by side.
     pub(super) fn forward(&self, x: &Array, norm: &RmsNorm) -> Result<Array> {
         let normed = norm.apply(x, self.norm.as_ref())?;

@@ -24,6 +24,9 @@ const NEAR: f32 = 1e-4;
 /// Where numbers are rounded to 16 bits on the way: the differences' root mean square over that of the logits.
 const NEAR_IN_16_BITS: f32 = 0.08;
 
+/// The same where the weights alone have 16 bits.
+const NEAR_WITH_HALVES: f32 = 0.01;
+
 /// How many tokens are run at once: across the edges of windows, and one by one.
 const CHUNKS: [usize; 7] = [5, 20, 1, 1, 33, 2, usize::MAX];
 
@@ -43,7 +46,7 @@ fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
             break;
         }
         let rows = model.forward(&ids(now), &mut cache, Rows::All).unwrap().unwrap();
-        let rows = ops::reshape(rows, &[-1]).unwrap().as_dtype(mlx_rs::Dtype::Float32).unwrap();
+        let rows = ops::reshape(rows, &[-1]).unwrap().as_dtype(Dtype::Float32).unwrap();
         rows.eval().unwrap();
         found.extend_from_slice(rows.as_slice::<f32>());
     }
@@ -51,7 +54,7 @@ fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
 }
 
 /// The type of logits.
-fn dtype(model: &Model) -> mlx_rs::Dtype {
+fn dtype(model: &Model) -> Dtype {
     let mut cache = KvCache::new(model.layers());
     model.forward(&ids(&[1, 2]), &mut cache, Rows::All).unwrap().unwrap().dtype()
 }
@@ -99,12 +102,12 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) -> bool {
     let paths = cpu.map(|(unpack, by_steps)| (Device::Cpu, unpack, by_steps));
     for (device, unpack, by_steps) in paths.into_iter().chain([(Device::Gpu, false, true)]) {
         fused::BY_STEPS.set(by_steps);
-        let model = Model::load(&checkpoint, Storage { device, unpack }).unwrap();
+        let mut model = Model::load(&checkpoint, Storage { device, unpack }).unwrap();
         // The fused kernels compute in the type of the weights, which rounds where those have 16 bits.
         let rounded = device == Device::Gpu && case["dtype"] != "f32";
         if rounded {
             let dtype = dtype(&model);
-            assert!(dtype != mlx_rs::Dtype::Float32, "{name}: 16 bits became {dtype:?} on the way");
+            assert!(dtype != Dtype::Float32, "{name}: 16 bits became {dtype:?} on the way");
         }
         if let Some(same) = at_once(&model, &prompt, &answer) {
             at_once_here = true;
@@ -126,6 +129,13 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) -> bool {
             if apart.is_nan() || apart >= near {
                 failures
                     .push(format!("{name}, {device:?}, unpacked {unpack}, by steps {by_steps}, {chunks:?}: {apart}"));
+            }
+        }
+        if model.halve().unwrap() {
+            let apart = relative(&logits(&model, &tokens, &CHUNKS), expected);
+            println!("{name}, unpacked {unpack}, weights in 16 bits: {apart:e}");
+            if apart.is_nan() || apart >= NEAR_WITH_HALVES {
+                failures.push(format!("{name}, unpacked {unpack}, weights in 16 bits: {apart}"));
             }
         }
     }
