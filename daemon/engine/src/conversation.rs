@@ -76,13 +76,8 @@ impl Side {
     /// The same on a thread of MLX's beside this one, without waiting.
     fn fill_beside(&mut self, tokens: &[u32]) -> Result<()> {
         BESIDE.with(|stream| {
-            let stream = match stream.get() {
-                Some(stream) => stream,
-                None => {
-                    let device = Device::try_default()?;
-                    stream.get_or_init(|| Stream::new_with_device(&device))
-                }
-            };
+            let device = Device::try_default()?;
+            let stream = stream.get_or_init(|| Stream::new_with_device(&device));
             with_stream(stream, || {
                 self.forward(&ids(tokens), Rows::None)?;
                 self.cache.leave_beside();
