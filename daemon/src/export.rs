@@ -11,6 +11,7 @@ mod data;
 mod destination;
 mod exposition;
 mod forward;
+mod protobuf;
 mod pump;
 mod push;
 mod readings;

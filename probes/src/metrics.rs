@@ -104,10 +104,13 @@ impl Buckets {
     }
 }
 
+/// What a metric came to under one set of labels, and when its first sample came; `None` where it was not counted here from the start.
+type Kept = (Series, Option<Stamp>);
+
 /// What all samples came to.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    series: BTreeMap<&'static str, BTreeMap<Labels, Series>>,
+    series: BTreeMap<&'static str, BTreeMap<Labels, Kept>>,
 }
 
 impl Default for Registry {
@@ -122,30 +125,31 @@ impl Registry {
         let alone = list::ALL
             .iter()
             .filter(|metric| metric.kind == MetricKind::Counter && metric.labels.is_empty());
-        let zero = || BTreeMap::from([(Labels::new(), Series::Number(0.0))]);
+        let zero = || BTreeMap::from([(Labels::new(), (Series::Number(0.0), None))]);
         Self { series: alone.map(|metric| (metric.name, zero())).collect() }
     }
 
-    /// Adds a sample and returns it with the labels under which it was counted. Values that are no numbers, and negative ones of
-    /// counters, are left out.
-    pub fn take(&mut self, sample: Sample) -> Option<Sample> {
+    /// Adds a sample that comes `now` and returns it with the labels under which it was counted. Values that are no numbers, and
+    /// negative ones of counters, are left out.
+    pub fn take(&mut self, sample: Sample, now: Stamp) -> Option<Sample> {
         let grows = sample.metric.kind == MetricKind::Counter;
         if !sample.value.is_finite() || (grows && sample.value < 0.0) {
             return None;
         }
-        let sample = self.bounded(sample);
+        let sample = self.bounded(sample, now);
         let series = self.series.entry(sample.metric.name).or_default();
         match sample.metric.kind {
             MetricKind::Histogram(bounds) => {
-                let empty = || Series::Histogram(Buckets::new(bounds));
-                let series = series.entry(sample.labels.clone()).or_insert_with(empty);
-                if let Series::Histogram(buckets) = series {
+                let empty = || (Series::Histogram(Buckets::new(bounds)), Some(now));
+                let kept = series.entry(sample.labels.clone()).or_insert_with(empty);
+                if let (Series::Histogram(buckets), _) = kept {
                     buckets.file(bounds, &sample);
                 }
             }
             MetricKind::Counter | MetricKind::Gauge => {
-                let series = series.entry(sample.labels.clone()).or_insert(Series::Number(0.0));
-                if let Series::Number(number) = series {
+                let zero = (Series::Number(0.0), Some(now));
+                let kept = series.entry(sample.labels.clone()).or_insert(zero);
+                if let (Series::Number(number), _) = kept {
                     *number = if grows { *number + sample.value } else { sample.value };
                 }
             }
@@ -155,16 +159,22 @@ impl Registry {
 
     /// Puts what was read elsewhere in the place of what was counted.
     pub fn set(&mut self, metric: &'static Metric, labels: Labels, value: f64) {
-        self.series.entry(metric.name).or_default().insert(labels, Series::Number(value));
+        self.series.entry(metric.name).or_default().insert(labels, (Series::Number(value), None));
     }
 
     /// What a metric came to, by its labels.
     pub fn series(&self, metric: &Metric) -> impl Iterator<Item = (&Labels, &Series)> {
-        self.series.get(metric.name).into_iter().flatten()
+        let kept = self.series.get(metric.name).into_iter().flatten();
+        kept.map(|(labels, (series, _))| (labels, series))
+    }
+
+    /// When the first sample of a metric came under these labels, which is when it began to grow from nothing; `None` where nobody knows.
+    pub fn since(&self, metric: &Metric, labels: &Labels) -> Option<Stamp> {
+        self.series.get(metric.name)?.get(labels)?.1
     }
 
     /// The sample as it may be counted: with labels of bounded length, and under `other` where there are label sets enough.
-    fn bounded(&mut self, mut sample: Sample) -> Sample {
+    fn bounded(&mut self, mut sample: Sample, now: Stamp) -> Sample {
         for label in &mut sample.labels {
             if label.len() > LONGEST_LABEL {
                 let end = (0..=LONGEST_LABEL).rev().find(|at| label.is_char_boundary(*at));
@@ -183,7 +193,7 @@ impl Registry {
             let overflowed = self.series.entry(list::OVERFLOWED.name).or_default();
             // There are fewer metrics than label sets, so that this one never overflows.
             let count = overflowed.entry(vec![sample.metric.name.into()]);
-            if let Series::Number(count) = count.or_insert(Series::Number(0.0)) {
+            if let (Series::Number(count), _) = count.or_insert((Series::Number(0.0), Some(now))) {
                 *count += 1.0;
             }
         }
@@ -194,6 +204,8 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Stamp = Stamp(1);
 
     fn number(registry: &Registry, metric: &Metric, labels: &[&'static str]) -> Option<f64> {
         let labels: Labels = labels.iter().map(|label| (*label).into()).collect();
@@ -212,8 +224,8 @@ mod tests {
     fn counters_add_gauges_follow_and_nonsense_is_left_out() {
         let mut registry = Registry::new();
         for value in [1.0, 2.5, -4.0, f64::NAN, f64::INFINITY] {
-            registry.take(sample(&list::DROPPED, &["store"], value));
-            registry.take(sample(&list::ACTIVE_CALLS, &[], value));
+            registry.take(sample(&list::DROPPED, &["store"], value), NOW);
+            registry.take(sample(&list::ACTIVE_CALLS, &[], value), NOW);
         }
         assert_eq!(number(&registry, &list::DROPPED, &["store"]), Some(3.5));
         assert_eq!(number(&registry, &list::ACTIVE_CALLS, &[]), Some(-4.0));
@@ -227,7 +239,7 @@ mod tests {
             |n| Origin { trace_id: TraceId([n; 16]), span_id: SpanId([n; 8]), at: Stamp(n.into()) };
         for (n, value, times) in [(1, 1.0, 1), (2, 1.0, 1), (3, 1.5, 3), (4, 99.0, 1)] {
             let sample = sample(&list::DRAFT_LENGTH, &["model", "m"], value);
-            registry.take(Sample { times, origin: Some(at(n)), ..sample });
+            registry.take(Sample { times, origin: Some(at(n)), ..sample }, NOW);
         }
         let (_, series) = registry.series(&list::DRAFT_LENGTH).next().unwrap();
         let Series::Histogram(buckets) = series else { panic!("{series:?}") };
@@ -245,7 +257,7 @@ mod tests {
             let labels = [format!("tool-{tool}").into(), "reported".into(), "a".into(), "".into()];
             let labels = Labels::from(labels);
             let counted =
-                registry.take(Sample::new(&list::TOOL_DURATION, labels.clone(), 1.0)).unwrap();
+                registry.take(Sample::new(&list::TOOL_DURATION, labels.clone(), 1.0), NOW).unwrap();
             assert_eq!(counted.labels == labels, tool < LABEL_SETS);
         }
         assert_eq!(registry.series(&list::TOOL_DURATION).count(), LABEL_SETS + 1);
@@ -258,7 +270,7 @@ mod tests {
             Some(7.0)
         );
         // Those that are known go on.
-        registry.take(sample(&list::TOOL_DURATION, &["tool-0", "reported", "a", ""], 1.0));
+        registry.take(sample(&list::TOOL_DURATION, &["tool-0", "reported", "a", ""], 1.0), NOW);
         assert_eq!(
             number(&registry, &list::TOOL_DURATION, &["tool-0", "reported", "a", ""]),
             Some(2.0)
@@ -271,8 +283,20 @@ mod tests {
         let mut registry = Registry::new();
         let long = "ä".repeat(LONGEST_LABEL);
         let counted =
-            registry.take(Sample::new(&list::TOOL_DURATION, vec![long.into()], 1.0)).unwrap();
+            registry.take(Sample::new(&list::TOOL_DURATION, vec![long.into()], 1.0), NOW).unwrap();
         assert_eq!(counted.labels.len(), list::TOOL_DURATION.labels.len());
         assert!(counted.labels[0].len() <= LONGEST_LABEL && counted.labels[0].starts_with('ä'));
+    }
+
+    #[test]
+    fn a_series_began_with_its_first_sample() {
+        let mut registry = Registry::new();
+        for now in [5, 9] {
+            registry.take(sample(&list::DROPPED, &["store"], 1.0), Stamp(now));
+        }
+        registry.set(&list::DROPPED, vec!["export".into()], 3.0);
+        assert_eq!(registry.since(&list::DROPPED, &vec!["store".into()]), Some(Stamp(5)));
+        assert_eq!(registry.since(&list::DROPPED, &vec!["export".into()]), None);
+        assert_eq!(registry.since(&list::DROPPED, &vec!["ledger".into()]), None);
     }
 }

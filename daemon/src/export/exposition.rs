@@ -1,14 +1,19 @@
-//! The metrics as text: OpenMetrics 1.0 with exemplars, or Prometheus' own older format for readers that do not ask for it. Written
-//! here because the crates that write the one do not write the other; a strict reader of both is in the tests.
+//! The metrics as text: OpenMetrics 1.0 with exemplars, or Prometheus' own older format for readers that do not ask for it; and which
+//! format a reader wants. Written here because the crates that write the one do not write the other; a strict reader of both is in the
+//! tests. As protobuf they are written beside this file.
 
 use std::fmt::Write as _;
 
 use dwell_probes::metrics::{Buckets, Exemplar, Labels, Registry, Series};
 use dwell_probes::names::metrics::{ALL, Metric, MetricKind, prometheus_label};
 
+use super::protobuf;
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
+    /// `io.prometheus.client.MetricFamily`, each behind its length.
+    Protobuf,
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus' text format 0.0.4, which has no exemplars.
@@ -16,30 +21,53 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What a reader with this `Accept` header understands.
+    /// What a reader with this `Accept` header likes best of what there is; of equals the first.
     pub(super) fn accepted(accept: &str) -> Self {
-        let asks = accept.split(',').any(|one| {
+        let known = accept.split(',').filter_map(|one| {
             let mut parts = one.split(';').map(str::trim);
-            let is_it = parts.next() == Some("application/openmetrics-text");
-            let refused = parts
-                .filter_map(|part| part.strip_prefix("q="))
-                .any(|q| q.trim().parse::<f64>().is_ok_and(|q| q <= 0.0));
-            is_it && !refused
+            let kind = parts.next()?;
+            let parts: Vec<&str> = parts.collect();
+            let families = ["proto=io.prometheus.client.MetricFamily", "encoding=delimited"];
+            let format = match kind {
+                "application/vnd.google.protobuf"
+                    if families.iter().all(|part| parts.contains(part)) =>
+                {
+                    Self::Protobuf
+                }
+                "application/openmetrics-text" => Self::OpenMetrics,
+                "text/plain" => Self::Prometheus,
+                _ => return None,
+            };
+            let liked = parts.iter().find_map(|part| part.strip_prefix("q="));
+            let liked = liked.and_then(|q| q.trim().parse::<f64>().ok()).unwrap_or(1.0);
+            (liked > 0.0).then_some((format, liked))
         });
-        if asks { Self::OpenMetrics } else { Self::Prometheus }
+        let best = known.reduce(|best, one| if one.1 > best.1 { one } else { best });
+        best.map_or(Self::Prometheus, |(format, _)| format)
     }
 
     /// The value of `Content-Type`.
     pub(super) const fn content_type(self) -> &'static str {
         match self {
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
 }
 
-/// All metrics of the list, those without a sample with their description only.
-pub(super) fn write(registry: &Registry, format: Format) -> String {
+/// All metrics of the list.
+pub(super) fn write(registry: &Registry, format: Format) -> Vec<u8> {
+    match format {
+        Format::Protobuf => protobuf::write(registry),
+        text => lines(registry, text).into_bytes(),
+    }
+}
+
+/// The metrics as text, those without a sample with their description only.
+fn lines(registry: &Registry, format: Format) -> String {
     let mut text = String::new();
     for metric in ALL {
         let family = Family { metric, name: metric.prometheus_name(), format };
@@ -68,15 +96,14 @@ struct Family {
 impl Family {
     /// The name of its samples, but for histograms.
     fn sample(&self) -> String {
-        let suffix = if self.metric.kind == MetricKind::Counter { "_total" } else { "" };
-        format!("{}{suffix}", self.name)
+        sample_name(self.metric)
     }
 
     fn describe(&self, text: &mut String) {
         // The older format calls a counter by the name of its samples.
         let name = match self.format {
             Format::OpenMetrics => self.name.clone(),
-            Format::Prometheus => self.sample(),
+            Format::Prometheus | Format::Protobuf => self.sample(),
         };
         put(text, format_args!("# HELP {name} {}\n", self.metric.help));
         put(text, format_args!("# TYPE {name} {}\n", self.metric.kind.name()));
@@ -110,6 +137,12 @@ impl Family {
         line(text, &format!("{}_count", self.name), &labels, below as f64);
         line(text, &format!("{}_sum", self.name), &labels, buckets.sum);
     }
+}
+
+/// The name of a metric's samples, but for histograms, whose samples have several.
+pub(super) fn sample_name(metric: &Metric) -> String {
+    let suffix = if metric.kind == MetricKind::Counter { "_total" } else { "" };
+    format!("{}{suffix}", metric.prometheus_name())
 }
 
 /// An exemplar behind its bucket: the labels by which Grafana finds the trace, the value, and the time in seconds.
@@ -152,6 +185,15 @@ mod tests {
         for other in ["", "*/*", "text/plain", "application/openmetrics-text; q=0"] {
             assert_eq!(Format::accepted(other), Format::Prometheus, "{other}");
         }
+        let family =
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=";
+        let first = format!("{family}delimited;q=0.6,{prometheus}");
+        assert_eq!(Format::accepted(&first), Format::Protobuf);
+        assert_eq!(
+            Format::accepted(&format!("{prometheus},{family}delimited;q=0.1")),
+            Format::OpenMetrics
+        );
+        assert_eq!(Format::accepted(&format!("{family}text")), Format::Prometheus);
     }
 
     fn registry() -> Registry {
@@ -163,16 +205,16 @@ mod tests {
         };
         for value in [1.5, 99.0] {
             let sample = Sample::new(&list::AGENT_DURATION, vec!["a \"b\"\\\nc".into()], value);
-            registry.take(Sample { origin: (value < 2.0).then_some(origin), ..sample });
+            registry.take(Sample { origin: (value < 2.0).then_some(origin), ..sample }, origin.at);
         }
-        registry.take(Sample::new(&list::RUNS, vec!["finished".into()], 2.0));
-        registry.take(Sample::new(&list::ACTIVE_CALLS, Vec::new(), 0.0));
+        registry.take(Sample::new(&list::RUNS, vec!["finished".into()], 2.0), origin.at);
+        registry.take(Sample::new(&list::ACTIVE_CALLS, Vec::new(), 0.0), origin.at);
         registry
     }
 
     #[test]
     fn openmetrics_has_units_exemplars_and_an_end() {
-        let text = write(&registry(), Format::OpenMetrics);
+        let text = lines(&registry(), Format::OpenMetrics);
         let name = "gen_ai_invoke_agent_duration_seconds";
         let labels = r#"gen_ai_agent_name="a \"b\"\\\nc""#;
         for expected in [
@@ -197,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_older_format_has_neither_and_other_names_for_counters() {
-        let text = write(&registry(), Format::Prometheus);
+        let text = lines(&registry(), Format::Prometheus);
         assert!(
             text.contains(
                 "# TYPE dwell_runs_total counter\ndwell_runs_total{state=\"finished\"} 2\n"

@@ -47,8 +47,10 @@ impl Meter {
 
     /// Adds samples up, and passes them on as they were counted.
     pub(super) fn take(&mut self, samples: Vec<Sample>, outbox: &Outbox) {
+        let now = Stamp::now();
         for sample in samples {
-            if let (Some(counted), Some(sink)) = (self.registry.take(sample), outbox.metrics()) {
+            if let (Some(counted), Some(sink)) = (self.registry.take(sample, now), outbox.metrics())
+            {
                 sink.take(&counted);
             }
         }

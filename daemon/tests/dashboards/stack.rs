@@ -112,7 +112,7 @@ fn everybody_is_reached_where_he_listens() {
     assert_eq!(tempo["server"]["http_listen_port"], 3200);
     let takes = &tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"];
     assert_eq!(takes, "0.0.0.0:4317");
-    assert_eq!(collector["exporters"]["otlp/tempo"]["endpoint"], "tempo:4317");
+    assert_eq!(collector["exporters"]["otlp_grpc/tempo"]["endpoint"], "tempo:4317");
     let sent = text(&dwell["environment"], "OTEL_EXPORTER_OTLP_ENDPOINT").to_owned();
     assert_eq!(sent, "http://127.0.0.1:4318");
 }
@@ -132,7 +132,9 @@ fn grafana_finds_traces_by_the_label_of_our_exemplars() {
     let links = list(&prometheus["jsonData"], "exemplarTraceIdDestinations");
     assert!(links.iter().any(|l| l["name"] == "trace_id" && l["datasourceUid"] == "tempo"));
     let command = service("prometheus")["command"].to_string();
-    for flag in ["--enable-feature=exemplar-storage", "--web.enable-otlp-receiver"] {
+    for flag in
+        ["exemplar-storage", "created-timestamp-zero-ingestion", "--web.enable-otlp-receiver"]
+    {
         assert!(command.contains(flag), "{command}");
     }
 }
