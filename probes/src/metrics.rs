@@ -108,25 +108,15 @@ impl Buckets {
 type Kept = (Series, Option<Stamp>);
 
 /// What all samples came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     series: BTreeMap<&'static str, BTreeMap<Labels, Kept>>,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Registry {
-    /// Nothing but the zeros of counters without labels, so that their first increase is seen.
+    /// Nothing yet.
     pub fn new() -> Self {
-        let alone = list::ALL
-            .iter()
-            .filter(|metric| metric.kind == MetricKind::Counter && metric.labels.is_empty());
-        let zero = || BTreeMap::from([(Labels::new(), (Series::Number(0.0), None))]);
-        Self { series: alone.map(|metric| (metric.name, zero())).collect() }
+        Self::default()
     }
 
     /// Adds a sample that comes `now` and returns it with the labels under which it was counted. Values that are no numbers, and
