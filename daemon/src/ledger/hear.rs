@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dwell_probes::classify::{Class, classify};
 use dwell_probes::names;
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{Span, TraceId};
+use dwell_probes::span::{Origin, Span, TraceId};
 
 use super::book::Book;
 use super::entry::{Ends, NamedBy};
@@ -127,6 +127,12 @@ impl Book {
         let run = Arc::new(entry.run.clone());
         self.held += entry.spans.len() - before;
         self.store(Record::Run(run));
+        // What other processes report is handed on as it came; what this one measured has no other way out.
+        let own = news.iter().filter(|span| span.origin == Origin::Measured);
+        let own: Vec<Arc<Span>> = own.cloned().collect();
+        if !own.is_empty() {
+            self.outbox.export(Record::Spans { run: id.to_owned(), spans: own.into(), room: None });
+        }
         self.outbox.store_spans(id, news.into());
     }
 }

@@ -284,6 +284,35 @@ fn spans_that_were_sent_to_a_run_join_it_whatever_their_trace() {
 }
 
 #[test]
+fn what_was_measured_here_is_exported_and_what_was_reported_is_not() {
+    use dwell_probes::span::Origin;
+    let mut desk = Desk::new();
+    desk.call(named("mine"), (0, 1), &[], 1);
+    for (id, origin) in [(8, Origin::Measured), (9, Origin::Reported)] {
+        let span = Span {
+            trace_id: TraceId([5; 16]),
+            span_id: SpanId([id; 8]),
+            parent_id: None,
+            name: "execute_tool search_code".into(),
+            kind: dwell_probes::span::SpanKind::Internal,
+            start: START,
+            end: Some(START.plus(1)),
+            attributes: Vec::new(),
+            error: None,
+            origin,
+        };
+        desk.book.take(Event::Spans { run: Some("mine".into()), spans: vec![span] });
+    }
+    let mut exported = Vec::new();
+    while let Ok(record) = desk.exported.try_recv() {
+        if let Record::Spans { spans, .. } = record {
+            exported.extend(spans.iter().map(|span| span.span_id));
+        }
+    }
+    assert!(exported.contains(&SpanId([8; 8])) && !exported.contains(&SpanId([9; 8])));
+}
+
+#[test]
 fn spans_without_an_agent_or_a_call_are_none_of_ours() {
     let mut desk = Desk::new();
     desk.book.take(Event::Spans {
