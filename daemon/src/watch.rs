@@ -142,12 +142,19 @@ fn samples(regression: &Regression) -> Vec<Sample> {
             regression.kind.name().into(),
         ]
     };
+    let shift = &regression.shift;
     let values = if regression.ended_ns.is_some() {
-        [0.0, 0.0, 0.0]
+        [0.0; 5]
     } else {
-        [1.0, regression.shift.value, regression.since_ns as f64 / 1e9]
+        [1.0, shift.value, shift.low, shift.high, regression.since_ns as f64 / 1e9]
     };
-    let metrics = [&list::REGRESSION_ACTIVE, &list::REGRESSION_SHIFT, &list::REGRESSION_SINCE];
+    let metrics = [
+        &list::REGRESSION_ACTIVE,
+        &list::REGRESSION_SHIFT,
+        &list::REGRESSION_SHIFT_LOW,
+        &list::REGRESSION_SHIFT_HIGH,
+        &list::REGRESSION_SINCE,
+    ];
     metrics
         .into_iter()
         .zip(values)

@@ -205,6 +205,10 @@ metrics! {
         "1 while runs of an agent, model and upstream are slower than they were.";
     REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind"]
         "By how much the median is slower at equal work, 0 when it is not.";
+    REGRESSION_SHIFT_LOW: Gauge, "dwell.regression.shift.low" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "The lower end of the shift's 95 % interval, 0 when it is not.";
+    REGRESSION_SHIFT_HIGH: Gauge, "dwell.regression.shift.high" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+        "The upper end of the shift's 95 % interval, 0 when it is not.";
     REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind"]
         "Since when it is slower, in Unix time, 0 when it is not.";
     ACTIVE_CALLS: Gauge, "dwell.calls.active" ["{call}"] []
