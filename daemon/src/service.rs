@@ -59,6 +59,15 @@ pub struct Service {
 impl Service {
     /// Starts a daemon. Fails when the address is taken or the store cannot be written.
     pub async fn start(settings: &Settings, backend: Option<Arc<dyn Backend>>) -> Result<Self> {
+        Self::start_in(settings, backend, &|name| std::env::var(name).ok()).await
+    }
+
+    /// The same with the variables that say where to export to from `env` in the place of the process's own.
+    pub async fn start_in(
+        settings: &Settings,
+        backend: Option<Arc<dyn Backend>>,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Self> {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!(
                 "cannot listen on {}: is another dwell running there? Choose another address with --listen",
@@ -68,7 +77,6 @@ impl Service {
         let addr = listener.local_addr()?;
         let (store, writer) = Writer::start(&settings.data_dir)?;
         let (ledger, runs) = Ledger::new();
-        let env = |name: &str| std::env::var(name).ok();
         let exporter = Exporter::from_env(&env, addr, ledger.clone()).unwrap_or_else(|error| {
             // Somebody else's variable must not keep a user from an answer.
             tracing::warn!(%error, "spans are not exported");

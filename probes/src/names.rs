@@ -77,6 +77,8 @@ names! {
     RUN_ID: Attribute "dwell.run.id" [""] "The run that a span belongs to.";
     RUN_NAME: Attribute "dwell.run.name" [""] "What the run is about.";
     RUN_WALL: Attribute "dwell.run.wall" ["s"] "The run's wall time, which the account's categories add up to.";
+    RUN_FROM: Attribute "dwell.run.from" ["ms"] "The second in which the run began, in Unix time: where a link to the run's time starts.";
+    RUN_TO: Attribute "dwell.run.to" ["ms"] "The second at whose end the run was over, in Unix time.";
     ORIGIN: Attribute "dwell.origin" [""] "inferred, on spans that were concluded from what was measured around them.";
     PHASE: Attribute "dwell.phase" [""] "Which phase of a call a span is.";
     TIMING: Attribute "dwell.timing" [""] "estimated, where only a phase's outer bounds are exact; reported, where its length is the server's word; inferred, where it was concluded.";

@@ -112,10 +112,13 @@ pub fn call_spans(
     spans
 }
 
+/// A second in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// The span that stands for a whole run; the account rides on it.
 pub fn root_span(run: &Run, account: &Account) -> Span {
     let wall_end = run.started.plus(account.wall_ns);
-    let ended = (run.state != RunState::Open).then_some(wall_end);
+    let ended = run.ended.or((run.state != RunState::Open).then_some(wall_end));
     let mut attributes = vec![
         attribute(names::OPERATION_NAME, names::INVOKE_AGENT),
         attribute(names::RUN_ID, run.id.clone()),
@@ -129,6 +132,8 @@ pub fn root_span(run: &Run, account: &Account) -> Span {
         attributes.extend(text.clone().map(|text| attribute(name, text)));
     }
     attributes.push(attribute(names::RUN_WALL, seconds(account.wall_ns)));
+    attributes.push(attribute(names::RUN_FROM, run.started.0 / SECOND * 1000));
+    attributes.extend(ended.map(|ended| attribute(names::RUN_TO, (ended.0 / SECOND + 1) * 1000)));
     for (category, ns) in account.blocking.iter() {
         attributes.push(attribute(names::account(category), seconds(ns)));
     }
@@ -139,7 +144,7 @@ pub fn root_span(run: &Run, account: &Account) -> Span {
         name: titled(names::INVOKE_AGENT, run.agent.as_deref().unwrap_or_default()),
         kind: SpanKind::Internal,
         start: run.started,
-        end: run.ended.or(ended),
+        end: ended,
         attributes,
         error: None,
         origin: Origin::Measured,

@@ -5,12 +5,16 @@
     reason = "a test that cannot go on says so by panicking, also outside of test functions"
 )]
 
+mod agents;
 mod files;
 mod live;
 mod panels;
+mod parts;
 #[path = "../../engine/tests/parity/python.rs"]
 mod python;
+mod questions;
 mod rules;
 mod servers;
 mod stack;
+mod traces;
 mod traffic;

@@ -136,11 +136,36 @@ fn every_variable_that_is_used_is_there() {
                 for used in asked.split('$').skip(1) {
                     let name: String =
                         used.chars().take_while(char::is_ascii_alphanumeric).collect();
+                    // A part of what a regular expression found.
+                    if name.chars().all(|c| c.is_ascii_digit()) {
+                        continue;
+                    }
                     assert!(variables.contains(name.as_str()), "{file}: ${name} in {asked}");
                 }
             }
         }
     }
+}
+
+#[test]
+fn links_set_variables_that_are_there() {
+    let boards = dashboards();
+    let mut texts: Vec<String> = boards.iter().map(|(_, board)| board.to_string()).collect();
+    texts.push(std::fs::read_to_string(at("dashboards/prometheus/alerts.yaml")).unwrap());
+    let mut count = 0;
+    for link in texts.iter().flat_map(|text| text.split("/d/").skip(1)) {
+        let part = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+        let uid: String = link.chars().take_while(part).collect();
+        let (_, board) = boards.iter().find(|(_, board)| text(board, "uid") == uid).unwrap();
+        let link = link.split(['"', ' ']).next().unwrap();
+        for set in link.split("var-").skip(1) {
+            let name = set.split('=').next().unwrap();
+            let variables = list(&board["templating"], "list");
+            assert!(variables.iter().any(|one| one["name"] == name), "{uid} has no ${name}");
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} links");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Prometheus and Alertmanager as Debian and Homebrew have them, found and run on free ports.
+//! The programs of the stack, found and run: newer ones where a folder is named, else those that Debian and Homebrew have.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -11,15 +11,24 @@ use serde_json::Value;
 /// Set where the programs must be there: a gate that skips what it is for is none.
 const REQUIRED: &str = "DWELL_TEST_PROMETHEUS";
 
+/// A folder with `prometheus`, `promtool`, `tempo` and `otelcol-contrib` of the versions in `compose.yaml`, and `alertmanager`, where it is there.
+const STACK: &str = "DWELL_TEST_STACK";
+
 /// Where a server may take this long to get ready, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The folder with the whole stack, where there is one.
+pub(crate) fn whole_stack() -> Option<PathBuf> {
+    std::env::var_os(STACK).map(PathBuf::from)
+}
 
 /// The program of that name; `None`, said loudly, where it is not installed and need not be.
 #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
 pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
-    let mut places = names.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    let folders: Vec<PathBuf> =
+        whole_stack().into_iter().chain(std::env::split_paths(&folders)).collect();
+    let mut places = folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
     let found = places.find(|place| place.is_file());
     if found.is_none() {
         let how = "apt install prometheus prometheus-alertmanager, or brew install prometheus alertmanager";
@@ -29,6 +38,13 @@ pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
         );
     }
     found
+}
+
+/// A program that only the whole stack has.
+pub(crate) fn part(name: &str) -> Option<PathBuf> {
+    let place = whole_stack()?.join(name);
+    assert!(place.is_file(), "{STACK} has no {name}");
+    Some(place)
 }
 
 /// Prometheus' own checker of rules and metrics.
@@ -49,7 +65,7 @@ pub(crate) fn run(command: &mut Command) -> String {
 pub(crate) struct Server {
     child: Child,
     log: PathBuf,
-    /// Where it listens.
+    /// Where it answers.
     pub(crate) addr: SocketAddr,
 }
 
@@ -62,33 +78,43 @@ impl Drop for Server {
 }
 
 /// An address that is free at this moment.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Server {
-    /// Starts the program with `--web.listen-address` and these arguments, and waits until it is ready.
-    pub(crate) async fn start(program: &Path, folder: &Path, arguments: &[String]) -> Self {
+    /// Starts the program with these arguments, and waits until `ready` at its address says that it is.
+    pub(crate) async fn start(
+        program: &Path,
+        folder: &Path,
+        (addr, ready): (SocketAddr, &str),
+        arguments: &[String],
+    ) -> Self {
         let name = program.file_name().unwrap().to_string_lossy().into_owned();
-        let (log, addr) = (folder.join(format!("{name}.log")), free());
+        let log = folder.join(format!("{name}.log"));
+        let said = File::create(&log).unwrap();
         let child = Command::new(program)
-            .arg(format!("--web.listen-address={addr}"))
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
             .spawn()
             .unwrap();
         let mut server = Self { child, log, addr };
         let start = Instant::now();
-        while server.get("/-/ready").await.is_none() {
+        while server.get(ready).await.is_none() {
             let ended = server.child.try_wait().unwrap();
-            let log = || fs::read_to_string(&server.log).unwrap_or_default();
-            assert!(ended.is_none() && start.elapsed() < PATIENCE, "{name} {ended:?}:\n{}", log());
+            let late = start.elapsed() > PATIENCE;
+            assert!(ended.is_none() && !late, "{name} {ended:?}:\n{}", server.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         server
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The answer's body; `None` where it is no success.
@@ -97,12 +123,17 @@ impl Server {
         if answer.status().is_success() { answer.text().await.ok() } else { None }
     }
 
-    /// The answer to a question of Prometheus' API, or what it says is wrong with the question.
-    pub(crate) async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+    /// The answer to a question, or what is wrong with the question.
+    pub(crate) async fn json(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
         let url = reqwest::Url::parse_with_params(&format!("http://{}{path}", self.addr), query);
         let answer = reqwest::get(url.unwrap()).await.map_err(|error| error.to_string())?;
         let answer = answer.text().await.map_err(|error| error.to_string())?;
-        let answer: Value = serde_json::from_str(&answer).map_err(|_| answer)?;
+        serde_json::from_str(&answer).map_err(|_| answer)
+    }
+
+    /// The answer to a question of Prometheus' API, or what it says is wrong with the question.
+    pub(crate) async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+        let answer = self.json(path, query).await?;
         if answer["status"] == "success" {
             Ok(answer["data"].clone())
         } else {

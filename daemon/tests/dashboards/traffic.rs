@@ -65,9 +65,25 @@ pub(crate) struct Traffic {
     runs: AtomicU64,
 }
 
+/// The variables of a daemon that exports to this Collector under this name.
+pub(crate) fn exporting(
+    collector: SocketAddr,
+    name: &str,
+) -> impl Fn(&str) -> Option<String> + Sync {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000".to_owned()),
+        ("OTEL_SERVICE_NAME", name.to_owned()),
+    ];
+    move |asked| variables.iter().find(|(name, _)| *name == asked).map(|(_, value)| value.clone())
+}
+
 impl Traffic {
-    /// A daemon that nobody has used.
-    pub(crate) async fn new(folder: &std::path::Path) -> Self {
+    /// A daemon that nobody has used, with these variables.
+    pub(crate) async fn new(
+        folder: &std::path::Path,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Self {
         let good = format!("http://{}", upstream(StatusCode::OK).await);
         let bad = format!("http://{}", upstream(StatusCode::BAD_GATEWAY).await);
         let upstreams = Upstreams {
@@ -84,7 +100,7 @@ impl Traffic {
         let settings = Settings { upstreams, ..Settings::alone(folder.join("data")) };
         let answered = AtomicU64::new(0);
         let fake = Fake::new(4, move |_| script(answered.fetch_add(1, Ordering::Relaxed)));
-        let service = Service::start(&settings, Some(Arc::new(fake))).await.unwrap();
+        let service = Service::start_in(&settings, Some(Arc::new(fake)), env).await.unwrap();
         Self { service, client: reqwest::Client::new(), runs: AtomicU64::new(1) }
     }
 
@@ -101,11 +117,11 @@ impl Traffic {
         status
     }
 
-    /// A run of that agent that took that long, a third of it in tools.
-    pub(crate) async fn run(&self, agent: &str, seconds: u64) {
+    /// A run of that agent that took that long, a third of it in tools; returns its trace.
+    pub(crate) async fn run(&self, agent: &str, seconds: u64) -> String {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let (id, trace, root) =
-            (format!("run-{number}"), format!("{number:032x}"), format!("{number:016x}"));
+            (format!("run-{number}"), format!("d3e1{number:028x}"), format!("{number:016x}"));
         let wall = seconds * 1_000_000_000;
         let start = Stamp::now().0 - wall;
         let declared = json!({"id": id, "trace_id": trace, "root_span_id": root, "agent": agent, "started_at": start});
@@ -131,6 +147,7 @@ impl Traffic {
         assert_eq!(self.post("/v1/traces", spans).await, 200);
         let ended = json!({"ended_at": start + wall});
         assert_eq!(self.post(&format!("/api/runs/{id}/end"), ended).await, 200);
+        trace
     }
 
     /// What a reader of metrics that asks for this type gets.
