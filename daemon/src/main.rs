@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             Command::Serve(args) => serve::serve(args, &cli.store).await,
             Command::Where(args) => where_::where_(args, &cli.store),
             Command::Runs(args) => runs::runs(args, &cli.store),
-            Command::Baseline(command) => baseline::baseline(command, &cli.store),
+            Command::Baseline(command) => baseline::baseline_and_mark(command, &cli.store).await,
             Command::Check(args) => check::check(args, &cli.store),
             #[cfg(feature = "engine")]
             Command::Models(command) => models::models(command).await,

@@ -1,5 +1,7 @@
 //! `dwell baseline`: runs kept under a name, for later ones to be held against.
 
+mod annotation;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -141,6 +143,18 @@ fn matches(run: &RunSample, key: &str, value: &str) -> bool {
         "suite" => run.suite.as_deref() == Some(value),
         _ => run.draft_length.to_string() == value,
     }
+}
+
+/// Does it, and marks a new one where `dwell.toml` says; that this fails costs nobody a baseline.
+pub async fn baseline_and_mark(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode> {
+    let done = baseline(command, store)?;
+    if let BaselineCommand::Save { name, .. } = command {
+        let saved = Baselines::new(&store.data_dir()?).load(name)?;
+        if let Err(why) = annotation::annotate(&saved).await {
+            tell(io::stderr(), &format!("saved, but Grafana could not be told: {why:#}\n"));
+        }
+    }
+    Ok(done)
 }
 
 /// Does it.
