@@ -2,6 +2,7 @@
 //! running Prometheus and Alertmanager, whether every question has an answer and only what got slower is told.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test that cannot go on says so by panicking, also outside of test functions"
 )]
 
