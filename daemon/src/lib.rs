@@ -16,6 +16,7 @@ pub mod ids;
 pub mod intake;
 pub mod ledger;
 pub mod otlp;
+pub mod priority;
 pub mod record;
 pub mod relay;
 pub mod service;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use dwell_engine::backend::Backend;
-use dwell_probes::regression::RunSample;
 use dwell_probes::regression::watch::Regression;
+use dwell_probes::regression::{Conditions, RunSample};
 use dwell_probes::time::Stamp;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -29,7 +29,7 @@ use crate::otlp::Outward;
 use crate::relay::{self, Own, Relay};
 use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
-use crate::watch::{self, Memory, Watch};
+use crate::watch::{self, Memory, Receivers, Watch};
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -75,7 +75,10 @@ impl Service {
             )
         })?;
         let addr = listener.local_addr()?;
-        let (store, writer) = Writer::start(&settings.data_dir)?;
+        let mut conditions = settings.conditions();
+        conditions.extend(backend.iter().flat_map(|backend| backend.conditions()));
+        let conditions = Conditions::this(conditions);
+        let (store, writer) = Writer::start_under(&settings.data_dir, &conditions)?;
         let (ledger, runs) = Ledger::new();
         let exporter = Exporter::from_env(&env, addr, ledger.clone()).unwrap_or_else(|error| {
             // Somebody else's variable must not keep a user from an answer.
@@ -93,7 +96,8 @@ impl Service {
         let (runs, watch) = if settings.watching.on {
             let (settled, inbox) = tokio::sync::mpsc::channel(watch::QUEUE);
             let memory = Arc::new(Past { data_dir: settings.data_dir.clone() });
-            let watch = Watch::start(&settings.watching, ledger.clone(), memory, inbox);
+            let url = format!("http://{addr}");
+            let watch = Watch::start(&settings.watching, &url, ledger.clone(), memory, inbox);
             (runs.watched(settled), Some(watch))
         } else {
             (runs, None)
@@ -233,6 +237,16 @@ impl Memory for Past {
     fn keep(&self, active: &[Regression]) {
         if let Err(error) = store::keep_regressions(&self.data_dir, active) {
             tracing::warn!(%error, "`dwell where` will not show what became slower");
+        }
+    }
+
+    fn receivers(&self) -> Receivers {
+        store::receivers(&self.data_dir)
+    }
+
+    fn keep_receivers(&self, receivers: &Receivers) {
+        if let Err(error) = store::keep_receivers(&self.data_dir, receivers) {
+            tracing::warn!(%error, "who was told that runs became slower may be told again after the next start");
         }
     }
 }

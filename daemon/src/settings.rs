@@ -1,5 +1,6 @@
 //! What the user asked for, as values with meaning: flags, environment variables and defaults end here.
 
+mod conditions;
 mod otlp;
 mod upstreams;
 mod watching;

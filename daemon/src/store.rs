@@ -8,7 +8,7 @@ mod schema;
 mod tests;
 mod write;
 
-pub use baselines::{Baselines, keep_regressions, regressions};
+pub use baselines::{Baselines, keep_receivers, keep_regressions, receivers, regressions};
 pub use read::Reader;
 pub use write::{Hold, Writer};
 

@@ -1,4 +1,4 @@
-//! Watching runs as they end: what became slower is told to the metrics, to `dwell where`, and to whoever `dwell.toml` names. A task of its own takes
+//! Watching runs as they end: what became slower is told to the metrics, to `dwell where`, and to whoever `dwell.toml` names. A thread of its own takes
 //! settled runs from the ledger; which runs are slower is decided in `dwell_probes::regression`.
 
 mod alert;
@@ -15,11 +15,12 @@ use dwell_probes::names::metrics as list;
 use dwell_probes::regression::RunSample;
 use dwell_probes::regression::watch::{Regression, Settings, Watcher};
 use dwell_probes::report::RunReport;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 use self::tell::Tellers;
+pub use self::tell::{Known, Receivers};
 use crate::ledger::{Event, Handle};
+use crate::priority::yield_to_others;
 use crate::settings::Watching;
 
 /// Runs that may wait to be looked at; beyond it they are not watched, and counted.
@@ -35,80 +36,76 @@ pub trait Memory: fmt::Debug + Send + Sync + 'static {
     fn told(&self) -> Vec<Regression>;
     /// Keeps what is slower now.
     fn keep(&self, active: &[Regression]);
+    /// Who knew of what when the last daemon stopped.
+    fn receivers(&self) -> Receivers;
+    /// Keeps who knows of what.
+    fn keep_receivers(&self, receivers: &Receivers);
 }
 
 /// The watch at work. It ends when the ledger has.
 #[derive(Debug)]
 pub struct Watch {
-    task: JoinHandle<()>,
+    done: oneshot::Receiver<()>,
 }
 
 impl Watch {
-    /// Learns from the past and then takes runs as they come.
+    /// Learns from the past and then takes runs as they come, on a thread of its own, which lets others go first: to learn the usual anew takes
+    /// half a millisecond, to find out what made runs slower tens of them. `url` is where this daemon is reached.
     pub fn start(
         settings: &Watching,
+        url: &str,
         ledger: Handle,
         memory: Arc<dyn Memory>,
         runs: mpsc::Receiver<Arc<RunReport>>,
     ) -> Self {
-        let tellers = Tellers::start(settings, &ledger);
+        let tellers = Tellers::start(settings, url, &ledger, &memory);
         let settings = Settings { least: settings.least, ..Settings::default() };
-        Self { task: tokio::spawn(watch(settings, ledger, memory, runs, tellers)) }
+        let (ended, done) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("dwell-watch".to_owned()).spawn(move || {
+            yield_to_others("watch");
+            watch(settings, &ledger, &*memory, runs, &tellers);
+            // Nobody may be waiting for it.
+            let _unheard = ended.send(());
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "runs are not watched: no thread can be started");
+        }
+        Self { done }
     }
 
-    /// Waits for the last run to be looked at; the ledger must have ended. What could not be told to others by then is not.
+    /// Waits for the last run to be looked at; the ledger must have ended. What could not be told to others by then is told after the next start.
     pub async fn finish(self) {
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the watch failed; changes may not have been told");
+        if self.done.await.is_err() {
+            tracing::error!("the watch failed; changes may not have been told");
         }
     }
 }
 
-async fn watch(
+fn watch(
     settings: Settings,
-    ledger: Handle,
-    memory: Arc<dyn Memory>,
+    ledger: &Handle,
+    memory: &dyn Memory,
     mut runs: mpsc::Receiver<Arc<RunReport>>,
-    mut tellers: Tellers,
+    tellers: &Tellers,
 ) {
-    let past = memory.clone();
-    let learned = tokio::task::spawn_blocking(move || {
-        let mut watcher = Watcher::new(settings);
-        let mut ids = VecDeque::new();
-        for run in past.past() {
-            ids.push_back(run.id.clone());
-            watcher.take(&run);
-        }
-        (watcher, ids, past.told())
-    });
-    let Ok((mut watcher, ids, told)) = learned.await else {
-        tracing::error!("the past runs could not be learned from; runs are not watched");
-        return;
-    };
-    let mut seen = Seen { known: ids.iter().cloned().collect(), order: ids };
-    // What was told before the last stop is not told again; what has passed since is over.
-    let active = watcher.active();
-    let same =
-        |one: &Regression, other: &Regression| alert::fingerprint(one) == alert::fingerprint(other);
-    for gone in told.iter().filter(|gone| !active.iter().any(|one| same(one, gone))) {
-        let now = dwell_probes::time::Stamp::now().0;
-        tellers.tell(&Regression { ended_ns: Some(now), ..gone.clone() });
+    let past = memory.past();
+    let mut watcher = Watcher::learned(settings, &past, &memory.told());
+    let mut seen = Seen::default();
+    for run in past {
+        seen.is_new(&run.id);
     }
+    // Whoever knows of one is not told again, and what has passed since is over.
+    let active = watcher.active();
     for one in &active {
         ledger.tell(Event::Measured(samples(one)));
-        if told.iter().any(|told| same(one, told)) {
-            tellers.remember(one);
-        } else {
-            tellers.tell(one);
-        }
     }
     memory.keep(&active);
-    while let Some(run) = runs.recv().await {
+    tellers.begin(active);
+    while let Some(run) = runs.blocking_recv() {
         let Some(sample) = RunSample::of(&run) else { continue };
         if !seen.is_new(&sample.id) {
             continue;
         }
-        // A refit takes milliseconds, which others on this thread can wait for.
         let changes = watcher.take(&sample);
         if changes.is_empty() {
             continue;
@@ -125,7 +122,7 @@ async fn watch(
                 }
             }
             ledger.tell(Event::Measured(samples(&change)));
-            tellers.tell(&change);
+            tellers.tell(change);
         }
     }
 }
@@ -163,7 +160,7 @@ fn samples(regression: &Regression) -> Vec<Sample> {
 }
 
 /// The runs that were taken lately.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Seen {
     known: HashSet<String>,
     order: VecDeque<String>,

@@ -17,6 +17,7 @@
 
 mod baseline;
 mod check;
+mod conditions;
 mod kind;
 mod limit;
 mod normal;
@@ -24,18 +25,24 @@ mod random;
 mod rank;
 mod resample;
 mod sample;
+#[cfg(test)]
+mod scipy;
 mod several;
 pub mod simulate;
+#[cfg(test)]
+mod trials;
 pub mod watch;
 mod work;
 
-pub use baseline::{Baseline, BaselineError, BaselineSeries, Machine};
+pub use baseline::{Baseline, BaselineError, BaselineSeries};
 pub use check::{Check, Finding, LimitFound, Options, SeriesCheck, Verdict, check};
+pub use conditions::{Conditions, Difference, Machine, differences};
 pub use kind::Kind;
 pub use limit::{Limit, LimitError};
 pub use random::Random;
 pub use rank::Estimate;
 pub use sample::{CallSample, Measure, RunSample, SeriesKey, ToolSample};
+pub use work::Work;
 
 /// The value that the given share of sorted values lies below, by linear interpolation; 0 when there are none.
 fn quantile_of_sorted(sorted: &[f64], share: f64) -> f64 {

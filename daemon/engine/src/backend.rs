@@ -1,6 +1,7 @@
 //! The contract between the engine and everybody who asks it for text: requests in, events out. Validity, HTTP and runs are
 //! the callers' business; which machine does the work is the implementation's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -316,4 +317,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Peak memory that the backend has held for arrays, in bytes.
     fn peak_memory_bytes(&self) -> u64;
+
+    /// What answers take their speed from, by name, as it came out when the models were loaded: runs are compared with it in sight.
+    fn conditions(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 }

@@ -1,6 +1,7 @@
 //! The engine as others see it: checks requests, renders and tokenises them on the caller's thread, and hands them to the
 //! thread that owns MLX.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -19,6 +20,7 @@ use crate::call::{Call, Progress};
 use crate::checkpoint::Source;
 use crate::checkpoint::config::ModelConfig;
 use crate::error::{EngineError, Result};
+use crate::linear::{Device, Storage};
 use crate::reasoning;
 use crate::reply::Reply;
 use crate::sampler::Sampler;
@@ -93,6 +95,7 @@ pub struct Engine {
     draft_tokens: u32,
     max_tokens: u32,
     admission: Arc<Admission>,
+    storage: Storage,
     /// Gone when the engine is being dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -149,6 +152,7 @@ impl Engine {
             draft_tokens,
             max_tokens: config.max_tokens,
             admission: Admission::new(config.parallel.max(1), config.queue),
+            storage: loaded.storage,
             jobs: Some(jobs),
             thread: Some(thread),
             closing,
@@ -272,6 +276,18 @@ impl Backend for Engine {
 
     fn peak_memory_bytes(&self) -> u64 {
         mlx_rs::memory::peak_memory().map_or(0, |bytes| bytes as u64)
+    }
+
+    fn conditions(&self) -> BTreeMap<String, String> {
+        let device = if self.storage.device == Device::Cpu { "cpu" } else { "gpu" };
+        let weights = if self.storage.unpack { "unpacked to 32 bits" } else { "as stored" };
+        let drafted = if self.card.drafted { self.draft_tokens } else { 0 };
+        let told = [
+            ("device", device.to_owned()),
+            ("weights", weights.to_owned()),
+            ("draft_tokens", drafted.to_string()),
+        ];
+        told.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

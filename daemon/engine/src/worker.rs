@@ -58,6 +58,8 @@ pub(crate) struct Loaded {
     pub(crate) kv_bytes: u64,
     /// The longest conversation that this memory holds, in tokens.
     pub(crate) longest: u64,
+    /// How the target's weights are held.
+    pub(crate) storage: Storage,
 }
 
 /// Loads the models, says so through `ready`, and serves until every sender is gone.
@@ -91,8 +93,9 @@ pub(crate) fn run(
 }
 
 fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
-    let target = model(&setup.target, setup, device)?;
-    let mut draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    let (target, storage) = model(&setup.target, setup, device)?;
+    let draft = setup.draft.as_ref().map(|source| model(source, setup, device)).transpose()?;
+    let mut draft = draft.map(|(draft, _)| draft);
     // What it drafts is looked at by the target in any case.
     if let Some(draft) = &mut draft
         && draft.halve()?
@@ -117,10 +120,10 @@ fn load(setup: &Setup, device: Device) -> Result<(Conversation, Pace, Loaded)> {
     memory::limit(device, kv_bytes, free)?;
     conversation.set_budget(if setup.holds { kv_bytes } else { 0 });
     tracing::info!(kv_mib = kv_bytes >> 20, tokens = longest, "memory for the KV cache");
-    Ok((conversation, pace, Loaded { kv_bytes, longest }))
+    Ok((conversation, pace, Loaded { kv_bytes, longest, storage }))
 }
 
-fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
+fn model(source: &Source, setup: &Setup, device: Device) -> Result<(Model, Storage)> {
     let checkpoint = Checkpoint::open(source)?;
     let unpack = match (device, setup.unpack) {
         (Device::Gpu, _) => false,
@@ -129,10 +132,11 @@ fn model(source: &Source, setup: &Setup, device: Device) -> Result<Model> {
         (Device::Cpu, None) => memory::available_bytes()
             .is_none_or(|available| checkpoint.unpacked_bytes() < available / 2),
     };
-    let mut model = Model::load(&checkpoint, Storage { device, unpack })?;
+    let storage = Storage { device, unpack };
+    let mut model = Model::load(&checkpoint, storage)?;
     model.narrow(setup.shared_vocab);
     tracing::info!(model = checkpoint.name, unpack, "model loaded");
-    Ok(model)
+    Ok((model, storage))
 }
 
 /// Runs every number of rows that rounds will have: the first time costs more on every device, and the later ones say what

@@ -163,12 +163,14 @@ pub fn baseline(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode
     let baselines = Baselines::new(&data_dir);
     let text = match command {
         BaselineCommand::Save { name, choice } => {
-            let runs = choice.runs(&Reader::open(&data_dir)?)?;
+            let reader = Reader::open(&data_dir)?;
+            let runs = choice.runs(&reader)?;
             ensure!(
                 !runs.is_empty(),
                 "no finished run with an answered call fits: nothing was saved; `dwell runs` lists what there is"
             );
-            let saved = Baseline::new(name, rfc3339(Stamp::now()), choice.told(), runs);
+            let conditions = reader.conditions(runs.iter().map(|run| run.id.as_str()))?;
+            let saved = Baseline::new(name, rfc3339(Stamp::now()), choice.told(), conditions, runs);
             baselines.save(&saved)?;
             regression::baseline(&saved, Screen::stdout())
         }
@@ -195,7 +197,7 @@ pub fn baseline(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode
             if *json {
                 format!("{}\n", serde_json::to_string_pretty(&baseline)?)
             } else {
-                regression::baseline(&baseline, Screen::stdout())
+                regression::baseline_in_full(&baseline, Screen::stdout())
             }
         }
         BaselineCommand::Rm { name } => {

@@ -1,15 +1,17 @@
 //! `dwell check`: are runs slower than a baseline? Exit code 0 when they are not, 1 when they are, 2 when there is no telling.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
-use dwell_probes::regression::{Check, Limit, Options, Verdict, check as compare};
+use dwell_probes::regression::{Limit, Options, Verdict, check as compare, differences};
 
 use super::baseline::{Choice, read};
 use crate::settings::StoreArgs;
 use crate::store::{Baselines, Reader};
+use crate::terminal::regression::Compared;
 use crate::terminal::{Screen, regression, tell};
 
 /// How the result is shown.
@@ -77,16 +79,19 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
         if file.is_file() { read(&file) } else { Ok(Baselines::new(&data_dir).load(name)?) }
     };
     let before = load(&args.name)?;
-    let after = match &args.against {
-        Some(name) => load(name)?.samples,
-        None if args.choice.last.is_none() && args.choice.since.is_none() => {
+    let (after, now) = if let Some(name) = &args.against {
+        let after = load(name)?;
+        (after.samples, after.conditions)
+    } else {
+        let reader = Reader::open(&data_dir)?;
+        let mut runs = args.choice.runs(&reader)?;
+        if args.choice.last.is_none() && args.choice.since.is_none() {
             // Runs of the baseline itself say nothing new.
-            let known: Vec<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
-            let mut runs = args.choice.runs(&Reader::open(&data_dir)?)?;
-            runs.retain(|run| !known.contains(&run.id.as_str()));
-            runs
+            let known: HashSet<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
+            runs.retain(|run| !known.contains(run.id.as_str()));
         }
-        None => args.choice.runs(&Reader::open(&data_dir)?)?,
+        let now = reader.conditions(runs.iter().map(|run| run.id.as_str()))?;
+        (runs, now)
     };
     if after.is_empty() {
         bail!(
@@ -100,29 +105,36 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
         ..Options::default()
     };
     let found = compare(&before.samples, &after, &options);
+    let found = Compared {
+        baseline: &before.name,
+        differences: differences(&before.conditions, &now),
+        check: &found,
+        options: &options,
+    };
     let format = if args.json { Format::Json } else { args.format };
     let text = match format {
-        Format::Text => regression::check(&found, &before, &options, Screen::stdout()),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&as_json(&found, &options))?),
-        Format::Junit => regression::junit(&found, &options),
-        Format::Github => regression::github(&found, &options),
-        Format::Markdown => regression::markdown(&found, &before, &options),
+        Format::Text => regression::check(&found, Screen::stdout()),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&as_json(&found))?),
+        Format::Junit => regression::junit(&found),
+        Format::Github => regression::github(&found),
+        Format::Markdown => regression::markdown(&found),
     };
     tell(io::stdout(), &text);
-    Ok(ExitCode::from(match found.verdict {
+    Ok(ExitCode::from(match found.check.verdict {
         Verdict::Same | Verdict::Better => 0,
         Verdict::Worse => 1,
         Verdict::CannotSay => 2,
     }))
 }
 
-/// The check, each series with its sentence.
-fn as_json(found: &Check, options: &Options) -> serde_json::Value {
-    let mut json = serde_json::to_value(found).unwrap_or_default();
+/// The check, each series with its sentence, and under what other conditions the baseline was made.
+fn as_json(found: &Compared<'_>) -> serde_json::Value {
+    let mut json = serde_json::to_value(found.check).unwrap_or_default();
     let series = json.get_mut("series").and_then(serde_json::Value::as_array_mut);
-    for (json, series) in series.into_iter().flatten().zip(&found.series) {
-        json["sentence"] = series.sentence(options).into();
+    for (json, series) in series.into_iter().flatten().zip(&found.check.series) {
+        json["sentence"] = series.sentence(found.options).into();
     }
+    json["differences"] = serde_json::to_value(&found.differences).unwrap_or_default();
     json
 }
 

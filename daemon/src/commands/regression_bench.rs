@@ -1,16 +1,19 @@
 //! `dwell bench regression`: how soon slower runs are found and how often there are none, over simulated series with noise as real ones have it;
 //! where asked, beside Apache Otava on the same series.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use dwell_probes::histogram::Durations;
 use dwell_probes::regression::Verdict;
 use dwell_probes::regression::simulate::{
-    Noise, RUNS_A_DAY, Simulation, check_of_two_days, delay, false_alarms,
+    Noise, RUNS_A_DAY, Runs, Simulation, check_of_two_days, delay, false_alarms,
 };
+use dwell_probes::regression::watch::{Change, Detector, Observation, Settings};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,8 +28,6 @@ const SCRIPT: &str = include_str!("regression_bench/otava.py");
 const WITHIN: usize = 30;
 /// Runs before the change, and up to a day more.
 const LEARNED: usize = 1000;
-/// Runs that Otava sees before the change: its time grows with them.
-const SEEN_BY_OTAVA: usize = 300;
 /// Every so many runs of a day are checked.
 const STEP: usize = 10;
 
@@ -65,10 +66,14 @@ struct Row {
     found: f64,
     /// Runs until it was found: the median and the 95th percentile, of those in which it was.
     delay: [usize; 2],
-    /// False alarms of one measure in a week.
+    /// False alarms of a series in a week, all measures together.
     alarms_a_week: f64,
-    /// Share of unchanged runs that were called slower.
+    /// The same by measure.
+    alarms_by_measure: BTreeMap<String, f64>,
+    /// Share of unchanged runs at which any measure was called slower.
     called_slower: f64,
+    /// CPU time that a run costs who watches, in microseconds: the median, the 99.9th percentile and the most.
+    cpu_us_a_run: [f64; 3],
     /// Share of the checks of equals that failed, and of those of slower days that did not.
     checks: [f64; 2],
     /// Apache Otava on the same series.
@@ -81,6 +86,10 @@ struct Peer {
     found: f64,
     /// Share of series without a change in which it saw a growth.
     false_series: f64,
+    /// What it took for a series, in milliseconds.
+    ms_a_series: f64,
+    /// Both shares for dwell's own detector, on the very same values.
+    ours: (f64, f64),
 }
 
 /// Simulates, counts, shows.
@@ -106,22 +115,22 @@ pub fn regression(args: &RegressionArgs, store: &StoreArgs) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+const HEAD: &str = "noise         series    found  delay p50/p95  alarms/week  called slower  checks: false  missed  CPU/run p50, p99.9, most\n";
+
 fn line(row: &Row, first: bool) -> String {
     let per_cent = |share: f64| format!("{:.1} %", share * 100.0);
-    let head = if first {
-        "noise         series    found  delay p50/p95  alarms/week  called slower  checks: false  missed\n"
-    } else {
-        ""
-    };
     let peer = row.otava.as_ref().map_or_else(String::new, |peer| {
         let (found, wrong) = (per_cent(peer.found), per_cent(peer.false_series));
+        let few = format!("{:.1} ms a series", peer.ms_a_series);
         format!(
-            "  apache-otava  {:>4}  {found:>7}  a growth where there is none: {wrong}\n",
-            peer.series
+            "  apache-otava  {:>4}  {found:>7}  a growth where there is none: {wrong}  {few}\n  dwell on them {:>4}  {:>7}  a growth where there is none: {}\n",
+            peer.series, peer.series, per_cent(peer.ours.0), per_cent(peer.ours.1),
         )
     });
+    let [usual, rare, most] = row.cpu_us_a_run;
     format!(
-        "{head}{:<12}  {:>6}  {:>7}  {:>13}  {:>11.3}  {:>13}  {:>13}  {:>6}\n{peer}",
+        "{}{:<12}  {:>6}  {:>7}  {:>13}  {:>11.3}  {:>13}  {:>13}  {:>6}  {usual:.1} us, {rare:.0} us, {:.0} ms\n{peer}",
+        if first { HEAD } else { "" },
         row.noise,
         row.series,
         per_cent(row.found),
@@ -130,6 +139,7 @@ fn line(row: &Row, first: bool) -> String {
         format!("{:.2} %", row.called_slower * 100.0),
         format!("{:.2} %", row.checks[0] * 100.0),
         per_cent(row.checks[1]),
+        most / 1e3,
     )
 }
 
@@ -147,9 +157,24 @@ fn simulated(noise: Noise, args: &RegressionArgs) -> Row {
         delays.get(delays.len() * percent / 100).or(delays.last()).copied().unwrap_or(0)
     };
     let week = 7 * RUNS_A_DAY;
-    let alarms = parallel(args.series, |seed| {
-        false_alarms(Simulation::new(noise, spread, seed + 1_000_000), week)
+    let watched = parallel(args.series, |seed| {
+        let mut costs = Durations::new();
+        let runs = Runs::new(noise, spread, seed + 1_000_000).take(week);
+        let (alarms, slower) = false_alarms(runs, |take| {
+            let before = cpu_ns();
+            take();
+            costs.record(cpu_ns().saturating_sub(before));
+        });
+        (alarms, slower, costs)
     });
+    let (mut alarms, mut slower, mut costs) = (BTreeMap::<String, f64>::new(), 0, Durations::new());
+    for (by_measure, called_slower, cost) in &watched {
+        for (measure, count) in by_measure {
+            *alarms.entry(measure.clone()).or_default() += share(*count, args.series);
+        }
+        slower += called_slower;
+        costs.merge(cost);
+    }
     let checks = |factor: f64, from: u64, wrong: fn(Verdict) -> bool| {
         let verdicts = parallel(args.series, |seed| {
             check_of_two_days(Simulation::new(noise, spread, seed + from), STEP, factor)
@@ -161,17 +186,24 @@ fn simulated(noise: Noise, args: &RegressionArgs) -> Row {
         series: args.series,
         found: share(delays.len(), args.series),
         delay: [at(50), at(95)],
-        alarms_a_week: share(alarms.iter().map(|(alarms, _)| alarms).sum(), args.series),
-        called_slower: share(
-            alarms.iter().map(|(_, slower)| slower).sum(),
-            args.series * week as u64,
-        ),
+        alarms_a_week: alarms.values().sum(),
+        alarms_by_measure: alarms,
+        called_slower: share(slower, args.series * week as u64),
+        cpu_us_a_run: [0.5, 0.999, 1.0]
+            .map(|share| costs.quantile(share).unwrap_or(0) as f64 / 1e3),
         checks: [
             checks(1.0, 2_000_000, |verdict| verdict == Verdict::Worse),
             checks(1.0 + 1.5 * args.shift / 100.0, 3_000_000, |verdict| verdict != Verdict::Worse),
         ],
         otava: None,
     }
+}
+
+/// What the calling thread has worked, in nanoseconds: on a busy machine the clock on the wall tells what others did.
+fn cpu_ns() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(std::time::Duration::from);
+    spent.map_or(0, |spent| u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn share(part: usize, whole: u64) -> f64 {
@@ -228,17 +260,21 @@ fn python(args: &RegressionArgs, data_dir: &Path) -> Result<PathBuf> {
 
 /// Gives Otava series with and without a change, and counts what it finds.
 fn peer(noise: Noise, args: &RegressionArgs, python: &Path) -> Result<Peer> {
-    let series = |seed: u64, factor: f64| -> Vec<f64> {
+    let series = |seed: u64, factor: f64| -> Vec<Observation> {
         let mut simulation = Simulation::new(noise, args.spread / 100.0, seed);
-        let usual = SEEN_BY_OTAVA;
+        let usual = LEARNED;
         (0..usual + WITHIN)
-            .map(|at| simulation.next(if at < usual { 1.0 } else { factor }).value)
+            .map(|at| simulation.next(if at < usual { 1.0 } else { factor }))
             .collect()
     };
     let count = args.otava.min(args.series);
     let shifted = (0..count).map(|seed| series(seed, 1.0 + args.shift / 100.0));
-    let all: Vec<Vec<f64>> =
+    let all: Vec<Vec<Observation>> =
         shifted.chain((0..count).map(|seed| series(seed + 1_000_000, 1.0))).collect();
+    let values: Vec<Vec<f64>> =
+        all.iter().map(|series| series.iter().map(|seen| seen.value).collect()).collect();
+    let ours: Vec<Vec<usize>> = all.iter().map(|series| alarms(series)).collect();
+    let begun = std::time::Instant::now();
     let mut child = Command::new(python)
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())
@@ -249,18 +285,41 @@ fn peer(noise: Noise, args: &RegressionArgs, python: &Path) -> Result<Peer> {
         .stdin
         .take()
         .context("no pipe to Python")?
-        .write_all(serde_json::to_string(&all)?.as_bytes())?;
+        .write_all(serde_json::to_string(&values)?.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "Apache Otava failed: {}", output.status);
     let found: Vec<Vec<usize>> = serde_json::from_slice::<Value>(&output.stdout)
         .and_then(serde_json::from_value)
         .context("what Apache Otava said is not understood")?;
-    let (shifted, unchanged) = found.split_at(found.len() / 2);
-    // A little before the change is near enough.
-    let near = |points: &&Vec<usize>| points.iter().any(|at| *at + 10 >= SEEN_BY_OTAVA);
+    let took = begun.elapsed();
+    let shares = |found: &[Vec<usize>]| {
+        let (shifted, unchanged) = found.split_at(found.len() / 2);
+        // A little before the change is near enough.
+        let near = |points: &&Vec<usize>| points.iter().any(|at| *at + 10 >= LEARNED);
+        let wrong = unchanged.iter().filter(|points| !points.is_empty()).count();
+        (share(shifted.iter().filter(near).count(), count), share(wrong, count))
+    };
+    ensure!(
+        found.len() == all.len(),
+        "Apache Otava answered for {} of {} series",
+        found.len(),
+        all.len()
+    );
+    let (found_share, false_series) = shares(&found);
     Ok(Peer {
-        series: shifted.len(),
-        found: share(shifted.iter().filter(near).count(), count),
-        false_series: share(unchanged.iter().filter(|points| !points.is_empty()).count(), count),
+        series: found.len() / 2,
+        found: found_share,
+        false_series,
+        ms_a_series: took.as_secs_f64() * 1e3 / all.len().max(1) as f64,
+        ours: shares(&ours),
     })
+}
+
+/// Where dwell's own detector says that a series became slower.
+fn alarms(series: &[Observation]) -> Vec<usize> {
+    let mut detector = Detector::new(Settings::default());
+    let said = |(at, seen): (usize, &Observation)| {
+        matches!(detector.take(*seen), Some(Change::Slower { .. })).then_some(at)
+    };
+    series.iter().enumerate().filter_map(said).collect()
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use dwell_probes::regression::Baseline;
 use dwell_probes::regression::watch::Regression;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Error;
 
@@ -11,6 +13,8 @@ use super::Error;
 const FOLDER: &str = "baselines";
 /// The file of what is slower inside the data folder.
 const ACTIVE: &str = "regressions.json";
+/// The file of who was told of what inside the data folder.
+const RECEIVERS: &str = "told.json";
 
 /// The baselines in a data folder.
 #[derive(Debug)]
@@ -76,6 +80,17 @@ pub fn keep_regressions(data_dir: &Path, active: &[Regression]) -> Result<(), Er
     replace(&data_dir.join(ACTIVE), &serde_json::to_string_pretty(active)?)
 }
 
+/// Keeps who was told of what, as its owner writes it.
+pub fn keep_receivers(data_dir: &Path, receivers: &impl Serialize) -> Result<(), Error> {
+    replace(&data_dir.join(RECEIVERS), &serde_json::to_string_pretty(receivers)?)
+}
+
+/// Who was told of what when a daemon last said; nothing when none ever did.
+pub fn receivers<T: DeserializeOwned + Default>(data_dir: &Path) -> T {
+    let text = std::fs::read_to_string(data_dir.join(RECEIVERS)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
 /// What was slower when a daemon last said; nothing when none ever did.
 pub fn regressions(data_dir: &Path) -> Vec<Regression> {
     let text = std::fs::read_to_string(data_dir.join(ACTIVE)).unwrap_or_default();
@@ -100,8 +115,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let baselines = Baselines::new(folder.path());
         assert!(baselines.names().is_empty());
-        let make =
-            |name: &str, at: &str| Baseline::new(name, at.to_owned(), BTreeMap::new(), Vec::new());
+        let make = |name: &str, at: &str| {
+            Baseline::new(name, at.to_owned(), BTreeMap::new(), Vec::new(), Vec::new())
+        };
         baselines.save(&make("main", "1")).unwrap();
         baselines.save(&make("main", "2")).unwrap();
         baselines.save(&make("v0.1", "3")).unwrap();

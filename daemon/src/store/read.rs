@@ -1,10 +1,10 @@
 //! The reading side: runs by id, by the beginning of an id, or the latest ones, with their accounts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use dwell_probes::call::Call;
-use dwell_probes::regression::RunSample;
+use dwell_probes::regression::{Conditions, RunSample};
 use dwell_probes::report::{RunReport, report};
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::Span;
@@ -71,6 +71,24 @@ impl Reader {
             samples.extend(RunSample::of(&self.run(id)?));
         }
         Ok(samples)
+    }
+
+    /// Under what these runs were made, each set of conditions once; those of runs that are not here, or of daemons that did not say, are left out.
+    pub fn conditions<'a>(
+        &self,
+        runs: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Conditions>, Error> {
+        if !schema::has_conditions(&self.connection)? {
+            return Ok(Vec::new());
+        }
+        let mut select = self.connection.prepare(
+            "SELECT facts FROM conditions WHERE owner = (SELECT owner FROM runs WHERE id = ?1)",
+        )?;
+        let mut told = BTreeSet::new();
+        for run in runs {
+            told.extend(select.query_row([run], |row| row.get::<_, String>(0)).optional()?);
+        }
+        Ok(told.iter().map(|facts| serde_json::from_str(facts)).collect::<Result<_, _>>()?)
     }
 
     /// The run with this id or the only one whose id begins so; the latest one for `None`.

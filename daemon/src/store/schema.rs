@@ -25,6 +25,7 @@ const TABLES: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS batches (run TEXT NOT NULL, facts TEXT NOT NULL);
     CREATE INDEX IF NOT EXISTS batches_by_run ON batches (run);
+    CREATE TABLE IF NOT EXISTS conditions (owner TEXT PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// Opens the file for writing and brings it to this format.
@@ -56,6 +57,11 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Error> {
 /// Whether the file has batches: one that was only ever written in format 1 has none.
 pub(super) fn has_batches(connection: &Connection) -> Result<bool, Error> {
     Ok(format(connection)? > 1)
+}
+
+/// Whether the file says under what conditions its runs were made: one that no later daemon has opened does not.
+pub(super) fn has_conditions(connection: &Connection) -> Result<bool, Error> {
+    Ok(connection.table_exists(None, "conditions")?)
 }
 
 fn format(connection: &Connection) -> Result<i64, Error> {

@@ -1,11 +1,12 @@
 //! The writing side: one thread drains the queue and commits what it finds in one transaction, so that a burst costs one
 //! flush and a single call is on disk within a moment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
 
+use dwell_probes::regression::Conditions;
 use dwell_probes::run::RunState;
 use dwell_probes::span::Span;
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{Error, LOCK, file, schema};
 use crate::ledger::Record;
+use crate::priority::yield_to_others;
 
 /// Records that may wait for the disk. A call makes about three; beyond the bound the ledger counts drops.
 const QUEUE: usize = 32_768;
@@ -33,11 +35,23 @@ impl Writer {
     /// Opens the store in `data_dir`, makes the folder when it is missing, and starts the thread. Several daemons may write
     /// to one store: each marks its runs with its own lock.
     pub fn start(data_dir: &Path) -> Result<(mpsc::Sender<Record>, Self), Error> {
+        Self::start_under(data_dir, &Conditions::this(BTreeMap::new()))
+    }
+
+    /// The same, for runs that are made under these conditions.
+    pub fn start_under(
+        data_dir: &Path,
+        conditions: &Conditions,
+    ) -> Result<(mpsc::Sender<Record>, Self), Error> {
         let folder_error = |source| Error::Folder { path: data_dir.to_owned(), source };
         std::fs::create_dir_all(data_dir).map_err(folder_error)?;
         let connection = schema::open_to_write(&file(data_dir))?;
         let owner = Owner::new(data_dir).map_err(folder_error)?;
         remove_old_runs(&connection)?;
+        connection.execute(
+            "INSERT OR REPLACE INTO conditions (owner, facts) VALUES (?1, ?2)",
+            params![owner.name, serde_json::to_string(conditions)?],
+        )?;
         owner.remove_stale_locks(data_dir);
         let (sender, records) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -127,11 +141,12 @@ fn remove_old_runs(connection: &Connection) -> Result<(), Error> {
         )?;
     }
     connection.execute("DELETE FROM runs WHERE started_ns < ?1", [oldest])?;
+    connection.execute("DELETE FROM conditions WHERE owner NOT IN (SELECT owner FROM runs)", [])?;
     Ok(())
 }
 
 fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner: &Owner) {
-    yield_to_others();
+    yield_to_others("store");
     let mut batch = Vec::with_capacity(64);
     let mut failing = false;
     loop {
@@ -151,15 +166,6 @@ fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner:
             // Said once, not with every batch.
             Ok(()) | Err(_) => {}
         }
-    }
-}
-
-/// Lets every other thread go first where there are too few CPUs: bytes on their way never wait for the disk's copy of them. On Linux
-/// a priority is a thread's own; elsewhere it is the process's, and stays.
-fn yield_to_others() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "the store's thread keeps its priority");
     }
 }
 

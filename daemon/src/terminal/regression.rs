@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use dwell_probes::regression::watch::Regression;
-use dwell_probes::regression::{Baseline, Check, Estimate, Finding, Options, SeriesCheck, Verdict};
+use dwell_probes::regression::{
+    Baseline, Check, Difference, Estimate, Finding, Options, SeriesCheck, Verdict,
+};
 use dwell_probes::report::rfc3339;
 use dwell_probes::time::Stamp;
 
@@ -27,6 +29,42 @@ pub fn baseline(baseline: &Baseline, screen: Screen) -> String {
     );
     for series in &baseline.series {
         let _infallible = writeln!(text, "  {}: {}", series.key, count(series.runs, "run"));
+    }
+    text
+}
+
+/// The same with all that is known of how its runs came about.
+pub fn baseline_in_full(one: &Baseline, screen: Screen) -> String {
+    let mut text = baseline(one, screen);
+    for series in &one.series {
+        let suites: Vec<&str> = series.suites.iter().map(String::as_str).collect();
+        let lengths: Vec<String> = series.draft_lengths.iter().map(u32::to_string).collect();
+        let shown = |what: &str, values: &[String]| match values.len() {
+            0 => String::new(),
+            1..=5 => format!("  {what}: {}\n", values.join(", ")),
+            more => format!("  {what}: {more} different ones\n"),
+        };
+        if one.series.len() > 1 {
+            let _infallible = writeln!(text, "{}", series.key);
+        }
+        text +=
+            &shown("suites", &suites.iter().map(|suite| (*suite).to_owned()).collect::<Vec<_>>());
+        text += &shown("draft lengths", &lengths);
+    }
+    if !one.settings.is_empty() {
+        let chosen: Vec<String> =
+            one.settings.iter().map(|(name, value)| format!("--{name} {value}")).collect();
+        let _infallible = writeln!(text, "  chosen by {}", chosen.join(" "));
+    }
+    for conditions in &one.conditions {
+        let settings = conditions.settings.iter().map(|(name, value)| format!(", {name} {value}"));
+        let _infallible = writeln!(
+            text,
+            "  made by dwell {} on {}{}",
+            conditions.version,
+            conditions.host,
+            settings.collect::<String>()
+        );
     }
     text
 }
@@ -60,8 +98,30 @@ pub fn active(regressions: &[Regression], screen: Screen) -> String {
     regressions.iter().map(line).collect()
 }
 
+/// A comparison with a baseline, and how it was made.
+#[derive(Debug)]
+pub struct Compared<'a> {
+    /// What came of it.
+    pub check: &'a Check,
+    /// The baseline's name.
+    pub baseline: &'a str,
+    /// Under what other conditions its runs were made.
+    pub differences: Vec<Difference>,
+    /// What counted as a change.
+    pub options: &'a Options,
+}
+
+impl Compared<'_> {
+    /// In one line what was not the same on both sides; `None` where nothing is known to differ.
+    fn although(&self) -> Option<String> {
+        let told: Vec<String> = self.differences.iter().map(Difference::to_string).collect();
+        (!told.is_empty()).then(|| format!("compared although: {}", told.join("; ")))
+    }
+}
+
 /// A comparison as a table.
-pub fn check(check: &Check, baseline: &Baseline, options: &Options, screen: Screen) -> String {
+pub fn check(found: &Compared<'_>, screen: Screen) -> String {
+    let Compared { check, options, .. } = found;
     let mut text = String::new();
     for series in &check.series {
         let title =
@@ -103,13 +163,8 @@ pub fn check(check: &Check, baseline: &Baseline, options: &Options, screen: Scre
         }
         text.push('\n');
     }
-    let machine = dwell_probes::regression::Machine::this();
-    if baseline.host != machine {
-        let _infallible = writeln!(
-            text,
-            "the baseline is of another machine ({} {}, {} processors)",
-            baseline.host.system, baseline.host.architecture, baseline.host.processors
-        );
+    if let Some(although) = found.although() {
+        let _infallible = writeln!(text, "{}", screen.faint(&although));
     }
     let _infallible = writeln!(text, "{}", summary(check));
     text
@@ -168,6 +223,17 @@ fn examples(series: &SeriesCheck) -> String {
 }
 
 fn summary(check: &Check) -> &'static str {
+    if check.series.iter().any(|series| !series.limits.is_empty()) {
+        return match check.verdict {
+            Verdict::Same | Verdict::Better => {
+                "within every limit set for it, compared with the baseline"
+            }
+            Verdict::Worse => "beyond a limit set for it, compared with the baseline",
+            Verdict::CannotSay => {
+                "no telling whether the limits are kept, compared with the baseline"
+            }
+        };
+    }
     match check.verdict {
         Verdict::Same => "not slower than the baseline",
         Verdict::Better => "faster than the baseline",
@@ -185,8 +251,9 @@ fn seconds(seconds: f64) -> String {
 }
 
 /// The same for a pull request's comment.
-pub fn markdown(check: &Check, baseline: &Baseline, options: &Options) -> String {
-    let mut text = format!("### dwell: {} `{}`\n", summary(check), baseline.name);
+pub fn markdown(found: &Compared<'_>) -> String {
+    let Compared { check, baseline, options, .. } = found;
+    let mut text = format!("### dwell: {} `{baseline}`\n", summary(check));
     for series in &check.series {
         let _infallible = writeln!(
             text,
@@ -209,6 +276,9 @@ pub fn markdown(check: &Check, baseline: &Baseline, options: &Options) -> String
         if series.verdict == Verdict::Worse {
             let _infallible = writeln!(text, "\nLook at {}.", examples(series));
         }
+    }
+    if let Some(although) = found.although() {
+        let _infallible = writeln!(text, "\n{}", escaped(&although));
     }
     text
 }
@@ -250,7 +320,8 @@ fn cases(series: &SeriesCheck, options: &Options) -> Vec<(String, Verdict, Strin
 }
 
 /// As a test report: each measure or limit a test, those without a verdict skipped.
-pub fn junit(check: &Check, options: &Options) -> String {
+pub fn junit(found: &Compared<'_>) -> String {
+    let Compared { check, options, .. } = found;
     let xml = |text: &str| {
         let clean: String = text.chars().filter(|c| !c.is_control()).collect();
         clean.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -270,6 +341,20 @@ pub fn junit(check: &Check, options: &Options) -> String {
             number(Verdict::Worse),
             number(Verdict::CannotSay),
         );
+        if !found.differences.is_empty() {
+            text.push_str("    <properties>\n");
+            for Difference { what, before, now } in &found.differences {
+                let values = |of: &std::collections::BTreeSet<String>| {
+                    xml(&of.iter().map(String::as_str).collect::<Vec<&str>>().join(", "))
+                };
+                let (what, before, now) = (xml(what), values(before), values(now));
+                let _infallible = writeln!(
+                    text,
+                    "      <property name=\"{what} before\" value=\"{before}\"/>\n      <property name=\"{what} now\" value=\"{now}\"/>"
+                );
+            }
+            text.push_str("    </properties>\n");
+        }
         for (case, verdict, why) in &cases {
             let _infallible =
                 write!(text, "    <testcase classname=\"{name}\" name=\"{}\"", xml(case));
@@ -287,7 +372,8 @@ pub fn junit(check: &Check, options: &Options) -> String {
 }
 
 /// As annotations of a GitHub workflow: errors for what is worse, warnings for what cannot be said.
-pub fn github(check: &Check, options: &Options) -> String {
+pub fn github(found: &Compared<'_>) -> String {
+    let Compared { check, options, .. } = found;
     // The characters that end a property or the line.
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let mut text = String::new();
@@ -301,6 +387,9 @@ pub fn github(check: &Check, options: &Options) -> String {
             let title = property(&format!("dwell: {case} of {}", series.key));
             let _infallible = writeln!(text, "::{level} title={title}::{}", data(&why));
         }
+    }
+    if let Some(although) = found.although() {
+        let _infallible = writeln!(text, "::notice title=dwell::{}", data(&although));
     }
     let _infallible = writeln!(text, "::notice title=dwell::{}", summary(check));
     text

@@ -1,7 +1,5 @@
 //! A regression as others know alerts: Alertmanager's webhook message (version 4), the alerts that its API takes, and Grafana's annotations.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use dwell_probes::regression::watch::Regression;
 use dwell_probes::report::rfc3339;
 use dwell_probes::time::Stamp;
@@ -12,11 +10,18 @@ const NAME: &str = "DwellRegression";
 /// The time that says "not ended" in Alertmanager's messages.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// The same for one regression from its beginning to its end, and different for others.
+/// The same for one regression from its beginning to its end, and different for others. Written down, so that it must not depend on the
+/// standard library's hashes, which may change: Fowler, Noll and Vo's FNV-1a, as Alertmanager uses it.
 pub(super) fn fingerprint(regression: &Regression) -> String {
-    let mut hasher = DefaultHasher::new();
-    (&regression.key, &regression.measure, regression.since_ns).hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    let Regression { key, measure, since_ns, draft_length, .. } = regression;
+    let parts = [&key.agent, &key.model, &key.upstream, measure].map(String::as_str);
+    hash(&format!("{}\0{since_ns}\0{draft_length}", parts.join("\0")))
+}
+
+/// A text's hash, as hexadecimal digits.
+pub(super) fn hash(text: &str) -> String {
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
 }
 
 fn labels(regression: &Regression) -> Value {

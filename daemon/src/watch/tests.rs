@@ -8,7 +8,6 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use dwell_probes::call::{Call, Ending};
-use dwell_probes::category::Category;
 use dwell_probes::report::report;
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::{Span, SpanId, TraceId};
@@ -22,18 +21,63 @@ use crate::settings::Grafana;
 const S: u64 = 1_000_000_000;
 
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<Vec<Regression>>>, Vec<Regression>);
+struct Kept {
+    past: Vec<RunSample>,
+    active: Mutex<Vec<Vec<Regression>>>,
+    receivers: Mutex<Receivers>,
+    /// Rings when who knows of what was written down.
+    written: tokio::sync::Notify,
+}
 
 impl Memory for Kept {
     fn past(&self) -> Vec<RunSample> {
-        Vec::new()
+        self.past.clone()
     }
     fn told(&self) -> Vec<Regression> {
-        self.1.clone()
+        self.active.lock().unwrap().last().cloned().unwrap_or_default()
     }
     fn keep(&self, active: &[Regression]) {
-        self.0.lock().unwrap().push(active.to_vec());
+        self.active.lock().unwrap().push(active.to_vec());
     }
+    fn receivers(&self) -> Receivers {
+        self.receivers.lock().unwrap().clone()
+    }
+    fn keep_receivers(&self, receivers: &Receivers) {
+        self.receivers.lock().unwrap().clone_from(receivers);
+        self.written.notify_one();
+    }
+}
+
+impl Kept {
+    /// What the next daemon finds.
+    fn left(&self, past: Vec<RunSample>) -> Self {
+        let receivers = Mutex::new(self.receivers());
+        Self { past, active: Mutex::new(vec![self.told()]), receivers, ..Self::default() }
+    }
+}
+
+/// Everybody who can be told, at one address; what they are told comes out of the channel.
+async fn receivers() -> (Watching, mpsc::Receiver<(String, String, String, Value)>) {
+    let (told, inbox) = mpsc::channel(64);
+    let router = Router::new().fallback(receive).with_state((told, Arc::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let settings = Watching {
+        webhook: Some(format!("{url}/hook")),
+        alertmanager: Some(url.clone()),
+        grafana: Some(Grafana { url, token: None }),
+        repeat: Duration::from_secs(3600),
+        ..Watching::default()
+    };
+    (settings, inbox)
+}
+
+const SELF: &str = "http://127.0.0.1:7070";
+
+/// Runs of which those from 120 on are slower, up to 180.
+fn slowed(at: u64) -> Arc<RunReport> {
+    run(at, if (120..180).contains(&at) { 1600 } else { 1000 } + at * 7919 % 60)
 }
 
 /// What a receiver was told: method, path, key and body.
@@ -103,27 +147,15 @@ fn run(at: u64, ms: u64) -> Arc<RunReport> {
 
 #[tokio::test]
 async fn a_change_is_told_once_to_each_and_its_end_too() {
-    let (told, mut inbox) = mpsc::channel(64);
-    let router = Router::new().fallback(receive).with_state((told, Arc::default()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let settings = Watching {
-        webhook: Some(format!("{url}/hook")),
-        alertmanager: Some(url.clone()),
-        grafana: Some(Grafana { url, token: None }),
-        repeat: Duration::from_secs(3600),
-        ..Watching::default()
-    };
+    let (settings, mut inbox) = receivers().await;
     let (ledger, mut events) = Handle::channel(64);
     let (runs, settled) = mpsc::channel(QUEUE);
     let kept = Arc::new(Kept::default());
-    let watch = Watch::start(&settings, ledger, kept.clone(), settled);
+    let watch = Watch::start(&settings, SELF, ledger, kept.clone(), settled);
     for at in 0..240 {
-        let ms = if (120..180).contains(&at) { 1600 } else { 1000 } + at * 7919 % 60;
-        runs.send(run(at, ms)).await.unwrap();
+        runs.send(slowed(at)).await.unwrap();
         // Told twice, as when a run goes on after it was over.
-        runs.send(run(at, ms)).await.unwrap();
+        runs.send(slowed(at)).await.unwrap();
     }
     let mut seen: Vec<(String, String, String, Value)> = Vec::new();
     while seen.len() < 6 {
@@ -175,29 +207,77 @@ async fn a_change_is_told_once_to_each_and_its_end_too() {
         "{values:?}"
     );
     assert_eq!(values[1], [0.0; 5]);
-    let kept: Vec<usize> = kept.0.lock().unwrap().iter().map(Vec::len).collect();
+    let kept: Vec<usize> = kept.active.lock().unwrap().iter().map(Vec::len).collect();
     assert_eq!(kept, [0, 1, 0]);
 }
 
 #[tokio::test]
-async fn what_passed_while_no_daemon_ran_is_said_to_be_over() {
-    let old = run(0, 1000);
-    let sample = RunSample::of(&old).unwrap();
-    assert!(sample.account[Category::Generation] > 0 || sample.wall_ns > 0);
-    let (told, mut inbox) = mpsc::channel(64);
-    let router = Router::new().fallback(receive).with_state((told, Arc::default()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let text = r#"{"agent":"coder","model":"m","upstream":"engine","measure":"wall","kind":"step","since_ns":1,
-        "shift":{"value":1.0,"low":0.5,"high":1.5},"relative":{"value":1.0,"low":0.5,"high":1.5},"runs":9,"sentence":"s","examples":[]}"#;
-    let before: Regression = serde_json::from_str(text).unwrap();
-    let settings = Watching { alertmanager: Some(url), ..Watching::default() };
-    let (ledger, _events) = Handle::channel(8);
-    let (_runs, settled) = mpsc::channel(QUEUE);
-    let _watch =
-        Watch::start(&settings, ledger, Arc::new(Kept(Mutex::default(), vec![before])), settled);
-    let (_, path, _, body) = inbox.recv().await.unwrap();
-    assert_eq!(path, "/api/v2/alerts");
-    assert!(body[0]["endsAt"].as_str() > body[0]["startsAt"].as_str());
+async fn a_daemon_started_anew_tells_nobody_twice_and_the_end_to_who_knows_of_the_beginning() {
+    let (settings, mut inbox) = receivers().await;
+    let (ledger, _events) = Handle::channel(4096);
+    let first = Arc::new(Kept::default());
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let watch = Watch::start(&settings, SELF, ledger.clone(), first.clone(), settled);
+    for at in 0..150 {
+        runs.send(slowed(at)).await.unwrap();
+    }
+    for _ in 0..3 {
+        inbox.recv().await.unwrap();
+    }
+    while first.receivers().len() < 3 {
+        first.written.notified().await;
+    }
+    drop(runs);
+    watch.finish().await;
+    let known = first.receivers();
+    assert!(known.values().all(|known| known.len() == 1), "{known:?}");
+    let annotation = known.iter().find(|(name, _)| name.starts_with("grafana-")).unwrap();
+    assert_eq!(annotation.1.values().next().unwrap().id, Some(7));
+    let past = |runs: u64| (0..runs).map(|at| RunSample::of(&slowed(at)).unwrap()).collect();
+    let told_over = |told: &[(String, String, String, Value)]| {
+        let of = |path: &str| told.iter().find(|told| told.1.starts_with(path)).unwrap();
+        assert_eq!(of("/hook").3["status"], "resolved");
+        let alert = &of("/api/v2/alerts").3[0];
+        assert!(alert["endsAt"].as_str() > alert["startsAt"].as_str());
+        let annotation = of("/api/annotations");
+        assert_eq!((annotation.0.as_str(), annotation.1.as_str()), ("PATCH", "/api/annotations/7"));
+    };
+
+    // It is still slower: that is known, by everybody. Then it is over.
+    let second = Arc::new(first.left(past(150)));
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let watch = Watch::start(&settings, SELF, ledger.clone(), second.clone(), settled);
+    for at in 150..240 {
+        runs.send(slowed(at)).await.unwrap();
+    }
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.push(inbox.recv().await.unwrap());
+    }
+    told_over(&told);
+    drop(runs);
+    watch.finish().await;
+
+    // It was over before the next daemon began.
+    let third = Arc::new(first.left(past(240)));
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let watch = Watch::start(&settings, SELF, ledger.clone(), third.clone(), settled);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.push(inbox.recv().await.unwrap());
+    }
+    told_over(&told);
+    while third.receivers().values().any(|known| !known.is_empty()) {
+        third.written.notified().await;
+    }
+    drop(runs);
+    watch.finish().await;
+
+    // And nobody has anything left to hear.
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let fourth = Arc::new(third.left(past(240)));
+    let watch = Watch::start(&settings, SELF, ledger, fourth, settled);
+    drop(runs);
+    watch.finish().await;
+    assert!(inbox.try_recv().is_err(), "told more than once");
 }

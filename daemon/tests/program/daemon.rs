@@ -35,23 +35,13 @@ impl Daemon {
     /// The same with further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
-        let mut child = dwell(data_dir.path())
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(flags)
-            .env("NO_COLOR", "1")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = log.next().expect("the daemon ended before it listened").unwrap();
-            if let Some((_, rest)) = line.split_once("OPENAI_BASE_URL=http://") {
-                break rest.split_once("/v1").unwrap().0.to_owned();
-            }
-        };
-        // The log is read on, so that the daemon never waits for somebody to read it.
-        std::thread::spawn(move || log.for_each(drop));
+        let (child, address) = serve(data_dir.path(), flags);
         Self { child, address, data_dir }
+    }
+
+    /// Starts one anew on the data folder of this one, which has ended.
+    pub(crate) fn start_again(&mut self, flags: &[&str]) {
+        (self.child, self.address) = serve(self.data_dir.path(), flags);
     }
 
     /// Asks for something, with a JSON body or none; status and JSON answer.
@@ -88,6 +78,27 @@ impl Daemon {
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap()
     }
+}
+
+/// Starts a daemon and waits until it listens.
+fn serve(data_dir: &Path, flags: &[&str]) -> (Child, String) {
+    let mut child = dwell(data_dir)
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(flags)
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line = log.next().expect("the daemon ended before it listened").unwrap();
+        if let Some((_, rest)) = line.split_once("OPENAI_BASE_URL=http://") {
+            break rest.split_once("/v1").unwrap().0.to_owned();
+        }
+    };
+    // The log is read on, so that the daemon never waits for somebody to read it.
+    std::thread::spawn(move || log.for_each(drop));
+    (child, address)
 }
 
 impl Drop for Daemon {

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
+use super::conditions::{Conditions, Machine};
 use super::sample::{Measure, RunSample, SeriesKey};
 
 /// The format that is written.
@@ -30,28 +31,6 @@ pub enum BaselineError {
         "the histogram `{0}` is damaged or does not fit the samples: export the baseline again"
     )]
     Histogram(String),
-}
-
-/// What runs were measured on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// The operating system.
-    pub system: String,
-    /// The processors' architecture.
-    pub architecture: String,
-    /// How many processors it has.
-    pub processors: usize,
-}
-
-impl Machine {
-    /// This one.
-    pub fn this() -> Self {
-        Self {
-            system: std::env::consts::OS.to_owned(),
-            architecture: std::env::consts::ARCH.to_owned(),
-            processors: std::thread::available_parallelism().map_or(0, usize::from),
-        }
-    }
 }
 
 /// One series of a baseline.
@@ -85,6 +64,9 @@ pub struct Baseline {
     pub host: Machine,
     /// How the runs were chosen.
     pub settings: BTreeMap<String, String>,
+    /// Under what they were made: each version, host and set of settings once; empty where that was not written down.
+    #[serde(default)]
+    pub conditions: Vec<Conditions>,
     /// The series.
     pub series: Vec<BaselineSeries>,
     /// The runs, oldest first.
@@ -92,11 +74,12 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// A baseline of these runs, saved on this machine.
+    /// A baseline of these runs, made under these conditions, saved on this machine.
     pub fn new(
         name: &str,
         saved_at: String,
         settings: BTreeMap<String, String>,
+        conditions: Vec<Conditions>,
         mut samples: Vec<RunSample>,
     ) -> Self {
         samples.sort_by(|a, b| (a.started_ns, &a.id).cmp(&(b.started_ns, &b.id)));
@@ -107,6 +90,7 @@ impl Baseline {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: Machine::this(),
             settings,
+            conditions,
             series: series(&samples),
             samples,
         }

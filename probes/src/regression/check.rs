@@ -259,10 +259,8 @@ fn finding(
     } else {
         (Verdict::Same, None)
     };
-    let quantiles = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95)].into_iter();
-    let quantiles = quantiles.filter_map(|(name, share)| {
-        Some((name, levelled.quantile_shift(share, options.confidence)?))
-    });
+    let quantiles = levelled.quantile_shifts([0.5, 0.9, 0.95], options.confidence)?;
+    let quantiles = ["p50", "p90", "p95"].into_iter().zip(quantiles);
     let share = of_run && levelled.measure != Measure::Wall;
     Some(Finding {
         measure: levelled.measure.clone(),
@@ -331,8 +329,8 @@ fn limit_found(limit: &Limit, levelled: &[Levelled], options: &Options) -> Limit
             let at_median = runs_needed(&first, &second, relative, options.alpha);
             let needed =
                 (at_median as f64 * rarity(share)).max(1.0 / (1.0 - share)).max(1.0 / share);
-            let growth =
-                found.quantile_shift(share, confidence).map(|growth| growth.widened(margin));
+            let growth = found.quantile_shifts([share], confidence);
+            let growth = growth.map(|[growth]| growth.widened(margin));
             (growth, allowed, rank::index(needed.ceil()))
         }
     };

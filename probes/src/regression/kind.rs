@@ -44,24 +44,26 @@ impl Kind {
         if significant && shift(after).abs() >= least {
             return Some(if is_trend(after, usual) { Self::Trend } else { Self::Step });
         }
-        let away = |values: &[f64]| -> Vec<f64> {
-            let middle = median(values);
-            values.iter().map(|value| (value - middle).abs()).collect()
-        };
-        let wider = rank::mann_whitney(&away(before), &away(after))?;
-        let grew = median(&away(after)) > median(&away(before)) * (1.0 + 5.0 * least);
-        if wider.p < alpha && wider.superiority > 0.5 && grew {
-            return Some(Self::Spread);
-        }
         let mut sorted = before.to_vec();
         sorted.sort_by(f64::total_cmp);
         // Beyond the fences of a box plot, twice as far out as its outliers begin, and noticeable.
         let (low, high) = (quantile_of_sorted(&sorted, 0.25), quantile_of_sorted(&sorted, 0.75));
         let fence = (high + 3.0 * (high - low)).max(usual * (1.0 + least));
-        let beyond = |values: &[f64]| values.iter().filter(|value| **value > fence).count();
-        let (rare, far) = (beyond(before) as f64 / before.len() as f64, beyond(after));
-        let expected = rare.max(1.0 / before.len() as f64) * after.len() as f64;
-        let few = far >= 2 && far as f64 > 3.0 * expected && far * 5 <= after.len() * 2;
+        let (near, far): (Vec<f64>, Vec<f64>) = after.iter().partition(|value| **value <= fence);
+        // A few values far away make no spread: the others have to lie wider too.
+        let away = |values: &[f64]| -> Vec<f64> {
+            let middle = median(values);
+            values.iter().map(|value| (value - middle).abs()).collect()
+        };
+        let wider = rank::mann_whitney(&away(before), &away(&near))?;
+        let grew = median(&away(&near)) > median(&away(before)) * (1.0 + 5.0 * least);
+        if wider.p < alpha && wider.superiority > 0.5 && grew {
+            return Some(Self::Spread);
+        }
+        let beyond = before.iter().filter(|value| **value > fence).count();
+        let expected = beyond.max(1) as f64 / before.len() as f64 * after.len() as f64;
+        let few =
+            far.len() >= 2 && far.len() as f64 > 3.0 * expected && far.len() * 5 <= after.len() * 2;
         few.then_some(Self::Spike)
     }
 }

@@ -7,44 +7,78 @@ use super::rank::Estimate;
 
 /// Resamples. The interval's ends are then sure to about a tenth of its width.
 const RESAMPLES: usize = 1_000;
-/// Values of one side; beyond it the resampling, not the sample, is what takes time.
+/// Where the drawing begins, so that a result can be repeated.
 const SEED: u64 = 0x0064_7765_6C6C;
 
-/// The quantile at `share` of the second sample less that of the first, with a percentile interval of the given confidence. Each inner vector
-/// holds the values of one run. `None` when a sample is empty.
-pub(super) fn quantile_shift(
+/// The quantiles at `shares` of the second sample less those of the first, each with a percentile interval of the given confidence; all from the
+/// same resamples. Each inner vector holds the values of one run. `None` when a sample is empty.
+pub(super) fn quantile_shifts<const N: usize>(
     first: &[Vec<f64>],
     second: &[Vec<f64>],
-    share: f64,
+    shares: [f64; N],
     confidence: f64,
-) -> Option<Estimate> {
-    let all = |runs: &[Vec<f64>]| -> Vec<f64> {
-        let mut values: Vec<f64> = runs.iter().flatten().copied().collect();
-        values.sort_by(f64::total_cmp);
-        values
-    };
-    let (before, after) = (all(first), all(second));
-    if before.is_empty() || after.is_empty() {
-        return None;
-    }
+) -> Option<[Estimate; N]> {
+    let (before, after) = (Side::new(first)?, Side::new(second)?);
     let mut random = Random::new(SEED);
-    let mut drawn = Vec::new();
-    let mut resampled = |runs: &[Vec<f64>]| {
-        drawn.clear();
-        for _ in 0..runs.len() {
-            drawn.extend_from_slice(&runs[random.below(runs.len())]);
+    let (mut times, mut drawn) = (Vec::new(), Vec::new());
+    let mut shifts = shares.map(|_| Vec::with_capacity(RESAMPLES));
+    for _ in 0..RESAMPLES {
+        after.resample(&mut random, &mut times, &mut drawn);
+        let now = shares.map(|share| quantile_of_sorted(&drawn, share));
+        let some = !drawn.is_empty();
+        before.resample(&mut random, &mut times, &mut drawn);
+        if some && !drawn.is_empty() {
+            for ((shifts, share), now) in shifts.iter_mut().zip(shares).zip(now) {
+                shifts.push(now - quantile_of_sorted(&drawn, share));
+            }
         }
-        quantile_of(&mut drawn, share)
-    };
-    let mut shifts: Vec<f64> =
-        (0..RESAMPLES).filter_map(|_| Some(resampled(second)? - resampled(first)?)).collect();
-    shifts.sort_by(f64::total_cmp);
+    }
     let outside = (1.0 - confidence) / 2.0;
-    Some(Estimate {
-        value: quantile_of_sorted(&after, share) - quantile_of_sorted(&before, share),
-        low: quantile_of_sorted(&shifts, outside),
-        high: quantile_of_sorted(&shifts, 1.0 - outside),
-    })
+    let mut estimates = shares.map(|_| Estimate::default());
+    for ((estimate, mut shifts), share) in estimates.iter_mut().zip(shifts).zip(shares) {
+        shifts.sort_by(f64::total_cmp);
+        *estimate = Estimate {
+            value: after.quantile(share) - before.quantile(share),
+            low: quantile_of_sorted(&shifts, outside),
+            high: quantile_of_sorted(&shifts, 1.0 - outside),
+        };
+    }
+    Some(estimates)
+}
+
+/// The values of one side in ascending order, each with its run, so that what is drawn need not be sorted.
+struct Side {
+    values: Vec<(f64, usize)>,
+    runs: usize,
+}
+
+impl Side {
+    fn new(runs: &[Vec<f64>]) -> Option<Self> {
+        let values = runs.iter().enumerate();
+        let mut values: Vec<(f64, usize)> = values
+            .flat_map(|(run, values)| values.iter().map(move |value| (*value, run)))
+            .collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (!values.is_empty()).then_some(Self { values, runs: runs.len() })
+    }
+
+    fn quantile(&self, share: f64) -> f64 {
+        let values: Vec<f64> = self.values.iter().map(|(value, _)| *value).collect();
+        quantile_of_sorted(&values, share)
+    }
+
+    /// The values of as many runs drawn by chance, in ascending order, into `drawn`.
+    fn resample(&self, random: &mut Random, times: &mut Vec<u32>, drawn: &mut Vec<f64>) {
+        times.clear();
+        times.resize(self.runs, 0);
+        for _ in 0..self.runs {
+            times[random.below(self.runs)] += 1;
+        }
+        drawn.clear();
+        for (value, run) in &self.values {
+            drawn.extend((0..times[*run]).map(|_| *value));
+        }
+    }
 }
 
 /// Without sorting everything.
@@ -69,7 +103,7 @@ mod tests {
                 (0..80).map(|_| vec![random.normal() + shift]).collect()
             };
             let (first, second) = (draw(0.0), draw(0.5));
-            let shift = quantile_shift(&first, &second, 0.9, 0.95).unwrap();
+            let [shift] = quantile_shifts(&first, &second, [0.9], 0.95).unwrap();
             shift.low <= 0.5 && 0.5 <= shift.high
         });
         let covered = covered.count();
@@ -82,15 +116,15 @@ mod tests {
         let runs: Vec<Vec<f64>> = (0..40).map(|_| vec![random.normal(); 10]).collect();
         let calls: Vec<Vec<f64>> = runs.iter().flatten().map(|value| vec![*value]).collect();
         let width = |sample: &[Vec<f64>]| {
-            let shift = quantile_shift(sample, sample, 0.5, 0.95).unwrap();
+            let [shift] = quantile_shifts(sample, sample, [0.5], 0.95).unwrap();
             shift.high - shift.low
         };
         assert!(width(&runs) > 2.0 * width(&calls));
         assert_eq!(
-            quantile_shift(&runs, &calls, 0.5, 0.95),
-            quantile_shift(&runs, &calls, 0.5, 0.95)
+            quantile_shifts(&runs, &calls, [0.5], 0.95),
+            quantile_shifts(&runs, &calls, [0.5], 0.95)
         );
-        assert_eq!(quantile_shift(&[], &runs, 0.5, 0.95), None);
+        assert_eq!(quantile_shifts(&[], &runs, [0.5], 0.95), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::work::Point;
+use super::work::{Point, Work};
 use crate::category::{Category, PerCategory};
 use crate::report::{RunReport, parse_rfc3339};
 use crate::run::RunState;
@@ -122,16 +122,16 @@ impl RunSample {
     }
 
     /// The run's work: 1, calls, tokens to compute, cached tokens, tokens written, tool calls.
-    fn work(&self) -> Vec<f64> {
+    fn work(&self) -> Work {
         let sum = |of: fn(&CallSample) -> u64| self.calls.iter().map(of).sum::<u64>() as f64;
-        vec![
+        Work::from([
             1.0,
             self.calls.len() as f64,
             sum(|call| call.input_tokens - call.cached_tokens.min(call.input_tokens)),
             sum(|call| call.cached_tokens),
             sum(|call| call.output_tokens),
             self.tools.values().map(|tool| tool.calls).sum::<u64>() as f64,
-        ]
+        ])
     }
 }
 
@@ -200,7 +200,7 @@ impl Measure {
                 .get(name)
                 .filter(|tool| tool.calls > 0)
                 .map(|tool| Point {
-                    work: vec![tool.calls as f64],
+                    work: [tool.calls as f64].into(),
                     value: seconds(tool.wall_ns),
                     second,
                 })
@@ -209,14 +209,14 @@ impl Measure {
             Self::Ttft => {
                 let of = |call: &CallSample| {
                     let cached = call.cached_tokens as f64;
-                    let work = vec![1.0, call.input_tokens as f64 - cached, cached];
+                    let work = [1.0, call.input_tokens as f64 - cached, cached].into();
                     Some(Point { work, value: seconds(call.ttft_ns?), second })
                 };
                 run.calls.iter().filter_map(of).collect()
             }
             Self::PerToken => {
                 let of = |call: &CallSample| {
-                    let work = vec![1.0, (call.input_tokens + call.output_tokens / 2) as f64];
+                    let work = [1.0, (call.input_tokens + call.output_tokens / 2) as f64].into();
                     Some(Point { work, value: seconds(call.per_token_ns?), second })
                 };
                 run.calls.iter().filter_map(of).collect()

@@ -13,6 +13,7 @@ use super::check::{Options, check};
 use super::kind::Kind;
 use super::rank::Estimate;
 use super::sample::{Measure, RunSample, SeriesKey};
+use super::work::Work;
 use crate::category::Category;
 
 /// Series that are watched at once; the one that has been quiet for longest makes room.
@@ -30,6 +31,9 @@ pub struct Regression {
     /// Which series.
     #[serde(flatten)]
     pub key: SeriesKey,
+    /// The draft length asked for in it; 0 where nothing was drafted.
+    #[serde(default)]
+    pub draft_length: u32,
     /// What became slower: `wall`, `ttft`, `per_token` or `tool`.
     pub measure: String,
     /// How.
@@ -76,6 +80,34 @@ impl Watcher {
         Self { settings, series: BTreeMap::new() }
     }
 
+    /// Goes through the runs of the past, in their order, knowing what was slower when the last of them had been taken. What still is stays the same
+    /// regression, even if going through the runs in a slightly other order would have dated it otherwise.
+    pub fn learned(settings: Settings, past: &[RunSample], told: &[Regression]) -> Self {
+        let mut watcher = Self::new(settings);
+        let mut pending: Vec<&Regression> = told.iter().collect();
+        for run in past {
+            watcher.take(run);
+            pending.retain(|told| {
+                let here = told.key == run.key && told.draft_length == run.draft_length;
+                let due = here && run.started_ns >= told.since_ns;
+                if due {
+                    watcher.recall(told);
+                }
+                !due
+            });
+        }
+        watcher
+    }
+
+    fn recall(&mut self, told: &Regression) {
+        let series = self.series.get_mut(&(told.key.clone(), told.draft_length));
+        for (measure, detector, active) in series.into_iter().flat_map(|it| &mut it.detectors) {
+            if measure.to_string() == told.measure && detector.recall(told.relative.value) {
+                *active = Some(told.clone());
+            }
+        }
+    }
+
     /// Takes a run, in the order in which runs end, and returns what began or ended by it.
     pub fn take(&mut self, run: &RunSample) -> Vec<Regression> {
         let mut told = self.let_go(run.started_ns);
@@ -89,7 +121,11 @@ impl Watcher {
             latest_ns: 0,
             detectors: Self::MEASURES
                 .into_iter()
-                .map(|measure| (measure, Detector::new(settings.clone()), None))
+                .enumerate()
+                .map(|(at, measure)| {
+                    let detector = Detector::new(settings.clone());
+                    (measure, detector.in_turn(at, Self::MEASURES.len()), None)
+                })
                 .collect(),
         });
         series.latest_ns = run.started_ns;
@@ -105,6 +141,7 @@ impl Watcher {
                     let (sentence, examples) = explained(runs, since_ns, settings.least);
                     let regression = Regression {
                         key: run.key.clone(),
+                        draft_length: run.draft_length,
                         measure: measure.to_string(),
                         kind,
                         since_ns,
@@ -169,16 +206,9 @@ impl Series {
 /// The run's value of a measure; of its calls the mean, whose work is the mean of theirs.
 fn observation(measure: &Measure, run: &RunSample) -> Option<Observation> {
     let points = measure.points(run, false);
-    let first = points.first()?;
-    let count = points.len() as f64;
-    let mut work = vec![0.0; first.work.len()];
-    let mut value = 0.0;
-    for point in &points {
-        value += point.value / count;
-        for (sum, amount) in work.iter_mut().zip(&point.work) {
-            *sum += amount / count;
-        }
-    }
+    points.first()?;
+    let value = points.iter().map(|point| point.value).sum::<f64>() / points.len() as f64;
+    let work = Work::mean(&points.iter().map(|point| point.work).collect::<Vec<Work>>());
     (value > 0.0).then_some(Observation { at_ns: run.started_ns, work, value })
 }
 

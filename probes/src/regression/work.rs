@@ -4,8 +4,10 @@
 
 use super::{median, rank};
 
-/// Rounds of reweighting; the weights hardly change after the fourth.
+/// Rounds of reweighting at most; the weights hardly change after the fourth.
 const ROUNDS: usize = 8;
+/// Costs that moved by less, relatively, are found.
+const FOUND: f64 = 1e-3;
 /// Sweeps over the costs in one round, at most.
 const SWEEPS: usize = 100;
 /// Errors beyond so many deviations count no further.
@@ -13,11 +15,54 @@ const HUBER: f64 = 1.5;
 /// From the median of absolute values to the standard deviation of a normal distribution.
 pub(super) const NORMAL_PER_MAD: f64 = 1.482_602_218_505_602;
 
+/// Kinds of work that a measure knows at most.
+const KINDS: usize = 6;
+
+/// How much of each kind of work; the first is usually the constant 1. It lies where its owner lies, since fits go through thousands of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    amounts: [f64; KINDS],
+    kinds: usize,
+}
+
+impl<const N: usize> From<[f64; N]> for Work {
+    /// Of more kinds than measures know, the first ones.
+    fn from(given: [f64; N]) -> Self {
+        let mut amounts = [0.0; KINDS];
+        for (amount, given) in amounts.iter_mut().zip(given) {
+            *amount = given;
+        }
+        Self { amounts, kinds: N.min(KINDS) }
+    }
+}
+
+impl std::ops::Deref for Work {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        self.amounts.get(..self.kinds).unwrap_or_default()
+    }
+}
+
+impl Work {
+    /// The mean of several.
+    pub(super) fn mean(several: &[Self]) -> Self {
+        let mut mean =
+            Self { kinds: several.first().map_or(0, |first| first.kinds), ..Self::default() };
+        for work in several {
+            for (sum, amount) in mean.amounts.iter_mut().zip(&**work) {
+                *sum += amount / several.len() as f64;
+            }
+        }
+        mean
+    }
+}
+
 /// One value and the work behind it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
-    /// How much of each kind of work; the first is usually the constant 1.
-    pub(super) work: Vec<f64>,
+    /// The work.
+    pub(super) work: Work,
     /// What was measured; not negative.
     pub(super) value: f64,
     /// Whether it belongs to the second side.
@@ -38,6 +83,11 @@ pub(super) struct Costs {
 impl Costs {
     /// Fits them. All zero when there is nothing to fit.
     pub(super) fn fit(points: &[Point]) -> Self {
+        Self::fit_from(None, points)
+    }
+
+    /// Fits them, from costs that were fitted to nearly the same points: a round or two then suffice.
+    pub(super) fn fit_from(earlier: Option<&Self>, points: &[Point]) -> Self {
         let kinds = points.first().map_or(0, |point| point.work.len());
         let values: Vec<f64> = points.iter().map(|point| point.value).collect();
         let usual = median(&values).max(mean(&values) * 0.01);
@@ -49,7 +99,15 @@ impl Costs {
         let floor = usual * 0.01;
         let mut expected = vec![usual; points.len()];
         let mut trust = vec![1.0; points.len()];
+        if let Some(earlier) = earlier.filter(|earlier| earlier.per_unit.len() == kinds) {
+            costs.clone_from(earlier);
+            for ((expected, trust), point) in expected.iter_mut().zip(&mut trust).zip(points) {
+                *expected = costs.of(&point.work).max(floor);
+                *trust = costs.trust(point, *expected);
+            }
+        }
         for _ in 0..ROUNDS {
+            let before = (costs.per_unit.clone(), costs.factor);
             let weights: Vec<f64> = expected
                 .iter()
                 .zip(&trust)
@@ -68,22 +126,32 @@ impl Costs {
             let errors: Vec<f64> = points
                 .iter()
                 .zip(&expected)
-                .map(|(point, expected)| {
-                    (point.value / if point.second { expected * costs.factor } else { *expected }
-                        - 1.0)
-                        .abs()
-                })
+                .map(|(point, expected)| costs.error(point, *expected))
                 .collect();
             costs.deviation = NORMAL_PER_MAD * median(&errors);
-            for (trust, error) in trust.iter_mut().zip(errors) {
-                *trust = if error > HUBER * costs.deviation && costs.deviation > 0.0 {
-                    HUBER * costs.deviation / error
-                } else {
-                    1.0
-                };
+            for ((trust, expected), point) in trust.iter_mut().zip(&expected).zip(points) {
+                *trust = costs.trust(point, *expected);
+            }
+            let same = |old: f64, new: f64| (new - old).abs() <= FOUND * old.abs();
+            let found = before.0.iter().zip(&costs.per_unit).all(|(old, new)| same(*old, *new));
+            if found && same(before.1, costs.factor) {
+                break;
             }
         }
         costs
+    }
+
+    /// How far a point lies from what it should have cost, relatively.
+    fn error(&self, point: &Point, expected: f64) -> f64 {
+        let expected = if point.second { expected * self.factor } else { expected };
+        (point.value / expected - 1.0).abs()
+    }
+
+    /// How much a point counts.
+    fn trust(&self, point: &Point, expected: f64) -> f64 {
+        let error = self.error(point, expected);
+        let most = HUBER * self.deviation;
+        if error > most && most > 0.0 { most / error } else { 1.0 }
     }
 
     /// What this work costs on the first side.
@@ -157,14 +225,15 @@ impl Costs {
 /// Weighted least squares without negative costs, by descending along one cost after the other from where the last round ended.
 fn least_squares(points: &[Point], weights: &[f64], factor: f64, from: &[f64]) -> Vec<f64> {
     let kinds = from.len();
-    let mut products = vec![vec![0.0; kinds]; kinds];
-    let mut targets = vec![0.0; kinds];
+    let mut products = [[0.0; KINDS]; KINDS];
+    let mut targets = [0.0; KINDS];
     for (point, weight) in points.iter().zip(weights) {
         let value = if point.second { point.value / factor } else { point.value };
-        for i in 0..kinds {
-            targets[i] += weight * point.work[i] * value;
-            for (product, other) in products[i].iter_mut().zip(&point.work).take(i + 1) {
-                *product += weight * point.work[i] * other;
+        for (i, amount) in point.work.iter().enumerate() {
+            let weighed = weight * amount;
+            targets[i] += weighed * value;
+            for (product, other) in products[i].iter_mut().zip(&*point.work).take(i + 1) {
+                *product += weighed * other;
             }
         }
     }
@@ -248,7 +317,7 @@ mod tests {
                 let slower = if second { factor } else { 1.0 };
                 let value =
                     slower * (0.3 + 0.001 * input + 0.01 * output) * (0.05 * random.normal()).exp();
-                Point { work: vec![1.0, input, output], value, second }
+                Point { work: [1.0, input, output].into(), value, second }
             })
             .collect()
     }
@@ -288,7 +357,7 @@ mod tests {
 
     #[test]
     fn nothing_costs_nothing() {
-        let zero = |second| Point { work: vec![1.0, 5.0], value: 0.0, second };
+        let zero = |second| Point { work: [1.0, 5.0].into(), value: 0.0, second };
         let costs = Costs::fit(&[zero(false), zero(true)]);
         assert_eq!((costs.of(&[1.0, 9.0]), costs.factor), (0.0, 1.0));
         assert_eq!(Costs::fit(&[]).per_unit, Vec::<f64>::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use dwell_probes::call::{Call, Ending};
-use dwell_probes::regression::Random;
+use dwell_probes::regression::{Conditions, Random};
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::{SpanId, TraceId};
 use dwell_probes::time::Stamp;
@@ -102,6 +102,12 @@ fn exit_codes_say_same_slower_and_no_telling() {
     assert_eq!(store.check(&["main"]), 2);
     store.add(1, 40, 1000.0);
     store.keep(&["save", "main", "--filter", "agent=coder <1>"]).unwrap();
+    let kept = Baselines::new(store.0.path()).load("main").unwrap();
+    assert_eq!(
+        kept.conditions,
+        [Conditions::this([].into())],
+        "the store says under what runs were made"
+    );
     // Nothing new since.
     assert_eq!(store.check(&["main"]), 2);
     store.add(2, 40, 1000.0);
@@ -137,26 +143,35 @@ fn the_forms_name_what_grew_and_escape_what_they_must() {
     let after = reader().samples(Stamp(0), 40).unwrap();
     let options = Options::default();
     let found = compare(&before, &after, &options);
-    let junit = regression::junit(&found, &options);
+    let other = |tokens: &str| {
+        vec![Conditions::this([("draft_tokens".to_owned(), tokens.to_owned())].into())]
+    };
+    let differences = differences(&other("3"), &other("<5>"));
+    let compared = Compared { check: &found, baseline: "main", differences, options: &options };
+    let junit = regression::junit(&compared);
+    assert!(junit.contains("<property name=\"draft_tokens now\" value=\"&lt;5&gt;\"/>"), "{junit}");
     assert!(junit.contains("coder &lt;1&gt;") && junit.contains("<failure message="), "{junit}");
     assert_eq!(junit.matches("<testcase").count(), found.series[0].findings.len());
-    let github = regression::github(&found, &options);
+    let github = regression::github(&compared);
     assert!(github.starts_with("::error title=dwell%3A wall of coder <1>"), "{github}");
     assert!(github.contains("%25") && github.contains("p50 wall +0."), "{github}");
-    let kept = dwell_probes::regression::Baseline::new("main", String::new(), [].into(), before);
-    let markdown = regression::markdown(&found, &kept, &options);
+    let markdown = regression::markdown(&compared);
     assert!(
         markdown.contains("slower than the baseline `main`") && markdown.contains("coder &lt;1>"),
         "{markdown}"
     );
-    let text = regression::check(&found, &kept, &options, Screen::PLAIN);
+    let text = regression::check(&compared, Screen::PLAIN);
     assert!(
         text.contains("p50 wall +0.")
             && text.contains("worse, step")
             && text.contains("`dwell where run-2-"),
         "{text}"
     );
-    let json = as_json(&found, &options);
+    for shown in [&github, &markdown, &text] {
+        assert!(shown.contains("compared although: draft_tokens was 3, is "), "{shown}");
+    }
+    let json = as_json(&compared);
+    assert_eq!(json["differences"][0]["before"][0], "3");
     assert!(json["series"][0]["sentence"].as_str().unwrap().starts_with("p50 wall"), "{json}");
     assert_eq!(
         (&json["verdict"], &json["series"][0]["findings"][0]["kind"]),

@@ -97,11 +97,15 @@ impl Levelled {
         self.sides[side].iter().map(|(_, values)| median(values)).collect()
     }
 
-    pub(super) fn quantile_shift(&self, share: f64, confidence: f64) -> Option<Estimate> {
+    pub(super) fn quantile_shifts<const N: usize>(
+        &self,
+        shares: [f64; N],
+        confidence: f64,
+    ) -> Option<[Estimate; N]> {
         let of = |side: usize| -> Vec<Vec<f64>> {
             self.sides[side].iter().map(|(_, values)| values.clone()).collect()
         };
-        resample::quantile_shift(&of(0), &of(1), share, confidence)
+        resample::quantile_shifts(&of(0), &of(1), shares, confidence)
     }
 
     /// The runs of now nearest to their median and farthest above it.

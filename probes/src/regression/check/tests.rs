@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::category::PerCategory;
 use crate::regression::baseline::{Baseline, BaselineError};
+use crate::regression::conditions::Conditions;
 use crate::regression::random::Random;
 use crate::regression::rank::nanoseconds;
 use crate::regression::sample::{CallSample, ToolSample};
@@ -182,8 +183,13 @@ fn equals_are_hardly_ever_called_worse() {
 
 #[test]
 fn baselines_come_back_as_they_were_and_damaged_ones_do_not() {
-    let baseline =
-        Baseline::new("main", "2026-11-21T00:00:00Z".into(), BTreeMap::new(), runs(14, USUAL));
+    let baseline = Baseline::new(
+        "main",
+        "2026-11-21T00:00:00Z".into(),
+        BTreeMap::new(),
+        vec![Conditions::this([("model".into(), "m".into())].into())],
+        runs(14, USUAL),
+    );
     let text = serde_json::to_string(&baseline).unwrap();
     assert_eq!(Baseline::parse(&text).unwrap(), baseline);
     let payload = &baseline.series[0].histograms["wall"];

@@ -5,15 +5,17 @@ use std::collections::VecDeque;
 
 use super::super::kind::Kind;
 use super::super::rank::{Estimate, hodges_lehmann};
-use super::super::work::{Costs, Point};
+use super::super::work::{Costs, Point, Work};
 use super::model::Model;
 
 /// Runs that the usual is learned from, at most.
 const LEARNED: usize = 1_500;
 /// The latest runs are not learned from, so that a change is not taken for usual before it is found.
 const GUARD: usize = 40;
-/// The usual is learned anew after so many runs.
+/// The usual is learned anew after so many runs,
 const REFIT: usize = 25;
+/// and after this part of those that are known: the more there are, the less a few more change.
+const REFIT_PART: usize = 30;
 /// What is added to the reference of Siegmund's approximation for the overshoot.
 const OVERSHOOT: f64 = 1.166;
 /// The end of a change is believed from this sum on.
@@ -38,17 +40,17 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { least: 0.1, fewest: 50, between_false_alarms: 20_000.0, accepted_after: 2_000 }
+        Self { least: 0.1, fewest: 50, between_false_alarms: 80_000.0, accepted_after: 2_000 }
     }
 }
 
 /// One value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// When, in nanoseconds since the epoch.
     pub at_ns: u64,
     /// The work behind it.
-    pub work: Vec<f64>,
+    pub work: Work,
     /// The value in seconds; above 0.
     pub value: f64,
 }
@@ -82,6 +84,8 @@ struct Sum {
     value: f64,
     /// Values since it was 0.
     length: usize,
+    /// The length at which it was last looked at whether the shift is large enough.
+    looked: usize,
 }
 
 impl Sum {
@@ -91,6 +95,16 @@ impl Sum {
         if self.value <= 0.0 {
             *self = Self::default();
         }
+    }
+
+    /// Whether it is beyond the limit, and has grown since it was last looked at by as much as could make a difference: a look takes a hundred times
+    /// as long as a step.
+    const fn is_due(&mut self, limit: f64) -> bool {
+        let due = self.value > limit && self.length * 8 > self.looked * 9;
+        if due {
+            self.looked = self.length;
+        }
+        due
     }
 }
 
@@ -112,7 +126,10 @@ pub struct Detector {
     model: Option<Model>,
     /// Half of the shift that is looked for, and the sum at which it is believed.
     bar: (f64, f64),
+    /// Runs since the usual was learned.
     age: usize,
+    /// How much sooner than usual it is learned for the second time.
+    sooner: usize,
     up: Sum,
     down: Sum,
     slower: Option<Slower>,
@@ -121,22 +138,41 @@ pub struct Detector {
 impl Detector {
     /// Has seen nothing.
     pub const fn new(settings: Settings) -> Self {
-        let sum = Sum { value: 0.0, length: 0 };
+        let sum = Sum { value: 0.0, length: 0, looked: 0 };
         Self {
             settings,
             seen: VecDeque::new(),
             model: None,
             bar: (0.5, f64::INFINITY),
             age: 0,
+            sooner: 0,
             up: sum,
             down: sum,
             slower: None,
         }
     }
 
+    /// The same, as the `at`th of `several` that take the same runs: they learn in turn, not all of them at one run.
+    #[must_use]
+    pub fn in_turn(self, at: usize, several: usize) -> Self {
+        Self { sooner: REFIT * at / several, ..self }
+    }
+
     /// Whether the series is slower than it was.
     pub const fn is_slower(&self) -> bool {
         self.slower.is_some()
+    }
+
+    /// Goes on with a change of which it is known that it began with the latest value, and how large it was, relatively. Whether it does: there has
+    /// to be a usual before it.
+    pub(super) fn recall(&mut self, relative: f64) -> bool {
+        let Some(model) = &self.model else { return false };
+        let half = (model.shift(relative.max(0.0).ln_1p()) / 2.0).max(self.bar.0 / 2.0);
+        if self.slower.is_none() {
+            self.calm();
+            self.slower = Some(Slower { length: 1, half, back: Sum::default() });
+        }
+        true
     }
 
     /// Takes a value, in the order of time.
@@ -159,10 +195,11 @@ impl Detector {
         let known = self.seen.len().saturating_sub(GUARD.min(self.seen.len() / 3));
         // What grows at the moment may be a change.
         let known = known.min(self.seen.len().saturating_sub(self.up.length));
-        let due = self.model.is_none() || self.age >= REFIT;
+        let due = self.model.is_none() || self.age >= REFIT.max(self.seen.len() / REFIT_PART);
         if due && known >= self.settings.fewest {
-            self.age = 0;
-            let model = Model::fit(&self.seen.make_contiguous()[..known]);
+            self.age = std::mem::take(&mut self.sooner);
+            let earlier = self.model.take();
+            let model = Model::fit(&self.seen.make_contiguous()[..known], earlier.as_ref());
             // Half of the shift that is looked for, in scores.
             let shift = model.shift((1.0 + self.settings.least).ln()) / model.inflation;
             let half = (shift / 2.0).clamp(0.25, 0.75);
@@ -177,7 +214,7 @@ impl Detector {
         let score = score / self.model.as_ref()?.inflation;
         self.up.add(score - half);
         self.down.add(-score - half);
-        if self.down.value > limit {
+        if self.down.is_due(limit) {
             let length = self.down.length.min(self.seen.len());
             if self.shift_of(length).is_some_and(|(_, shift)| -shift.high >= self.least_told()) {
                 // Faster: what was before is not the usual any more.
@@ -188,7 +225,7 @@ impl Detector {
                 self.down = Sum::default();
             }
         }
-        if self.up.value <= limit {
+        if !self.up.is_due(limit) {
             return None;
         }
         let length = self.up.length.min(self.seen.len());
@@ -299,7 +336,7 @@ fn shift_between(
 ) -> Option<(Estimate, Estimate)> {
     let before = &before[before.len().saturating_sub(COMPARED)..];
     let point = |second: bool| {
-        move |seen: &Observation| Point { work: seen.work.clone(), value: seen.value, second }
+        move |seen: &Observation| Point { work: seen.work, value: seen.value, second }
     };
     let points: Vec<Point> =
         before.iter().map(point(false)).chain(after.iter().map(point(true))).collect();

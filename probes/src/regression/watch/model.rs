@@ -31,13 +31,14 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn fit(seen: &[Observation]) -> Self {
+    /// Fits it; from what was fitted a little earlier it is quicker.
+    pub(super) fn fit(seen: &[Observation], earlier: Option<&Self>) -> Self {
         let points: Vec<Point> = seen
             .iter()
-            .map(|seen| Point { work: seen.work.clone(), value: seen.value, second: false })
+            .map(|seen| Point { work: seen.work, value: seen.value, second: false })
             .collect();
         let mut model = Self {
-            costs: Costs::fit(&points),
+            costs: Costs::fit_from(earlier.map(|earlier| &earlier.costs), &points),
             hours: None,
             level: 0.0,
             reference: Vec::new(),
@@ -53,16 +54,16 @@ impl Model {
         let away: Vec<f64> = seen.iter().map(|seen| model.away(seen)).collect();
         model.level = median(&away[away.len().saturating_sub(LEVEL)..]);
         // Each stretch around its own level, so that drift does not look like noise.
-        let mut reference: Vec<f64> = Vec::with_capacity(away.len());
-        for stretch in away.rchunks(LEVEL) {
-            let level = median(stretch);
-            reference.extend(stretch.iter().map(|away| away - level));
-        }
-        let mut in_order = Vec::with_capacity(away.len());
-        for stretch in away.chunks(LEVEL) {
-            let level = median(stretch);
-            in_order.extend(stretch.iter().map(|away| away - level));
-        }
+        let around = |stretches: &mut dyn Iterator<Item = &[f64]>| -> Vec<f64> {
+            let mut around = Vec::with_capacity(away.len());
+            for stretch in stretches {
+                let level = median(stretch);
+                around.extend(stretch.iter().map(|away| away - level));
+            }
+            around
+        };
+        let in_order = around(&mut away.chunks(LEVEL));
+        let mut reference = around(&mut away.rchunks(LEVEL));
         reference.sort_by(f64::total_cmp);
         model.reference = reference;
         model.inflation =
@@ -145,8 +146,9 @@ impl Model {
 const WAVES: usize = 5;
 
 fn waves(at_ns: u64) -> [f64; WAVES] {
-    let angle = std::f64::consts::TAU * (at_ns as f64 / DAY_NS).fract();
-    [1.0, angle.sin(), angle.cos(), (2.0 * angle).sin(), (2.0 * angle).cos()]
+    let (sin, cos) = (std::f64::consts::TAU * (at_ns as f64 / DAY_NS).fract()).sin_cos();
+    // The second wave by the double angle.
+    [1.0, sin, cos, 2.0 * sin * cos, cos * cos - sin * sin]
 }
 
 /// The spread of sums over that of independent values, from the first autocorrelation where there surely is one.
