@@ -10,3 +10,4 @@ mod peer;
 mod python;
 mod serve;
 mod stream;
+mod watch;
