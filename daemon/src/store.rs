@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// No such baseline.
     #[error(
-        "there is no baseline `{name}`; there are: {names}. `dwell baseline save NAME` makes one"
+        "there is no baseline `{name}`, but {names}; `dwell baseline save NAME` keeps the latest runs as one"
     )]
     UnknownBaseline {
         /// What was asked for.

@@ -79,6 +79,7 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
         if file.is_file() { read(&file) } else { Ok(Baselines::new(&data_dir).load(name)?) }
     };
     let before = load(&args.name)?;
+    let mut known_runs = 0;
     let (after, now) = if let Some(name) = &args.against {
         let after = load(name)?;
         (after.samples, after.conditions)
@@ -88,15 +89,18 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
         if args.choice.last.is_none() && args.choice.since.is_none() {
             // Runs of the baseline itself say nothing new.
             let known: HashSet<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
+            let all = runs.len();
             runs.retain(|run| !known.contains(run.id.as_str()));
+            known_runs = all - runs.len();
         }
         let now = reader.conditions(runs.iter().map(|run| run.id.as_str()))?;
         (runs, now)
     };
     if after.is_empty() {
         bail!(
-            "there are no finished runs to compare with `{}`: run the agent, or choose others with --last, --since and --filter",
-            args.name
+            "there are no finished runs to compare with `{}`{}: run the agent, or choose others with --last, --since and --filter",
+            args.name,
+            if known_runs > 0 { " but its own" } else { "" }
         );
     }
     let options = Options {

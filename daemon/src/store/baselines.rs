@@ -41,7 +41,7 @@ impl Baselines {
         let path = self.path(name)?;
         let Ok(text) = std::fs::read_to_string(&path) else {
             let names = self.names();
-            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let names = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
             return Err(Error::UnknownBaseline { name: name.to_owned(), names });
         };
         Ok(Baseline::parse(&text)?)

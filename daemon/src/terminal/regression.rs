@@ -154,7 +154,7 @@ pub fn check(found: &Compared<'_>, screen: Screen) -> String {
         if series.verdict == Verdict::Worse && !series.examples.is_empty() {
             let _infallible = writeln!(text, "look at: {}", examples(series));
         }
-        if series.left_out > 0 {
+        if series.left_out > 0 && series.lacking.is_none() {
             let left = count(series.left_out, "run");
             let _infallible = writeln!(
                 text,
@@ -172,10 +172,15 @@ pub fn check(found: &Compared<'_>, screen: Screen) -> String {
 
 const HEADINGS: [&str; 7] = ["at equal work", "before", "now", "shift", "95 %", "p", ""];
 
-/// The measures that say something: what changed, and the run's own times.
+/// The measures that say something: the run's own times, what changed, and what there are too few runs for where that is the answer.
 fn shown(series: &SeriesCheck) -> impl Iterator<Item = &Finding> {
     series.findings.iter().enumerate().filter_map(|(at, finding)| {
-        (at < 3 || finding.verdict != Verdict::Same || finding.kind.is_some()).then_some(finding)
+        let told = match finding.verdict {
+            Verdict::Worse | Verdict::Better => true,
+            Verdict::CannotSay => series.verdict == Verdict::CannotSay,
+            Verdict::Same => finding.kind.is_some(),
+        };
+        (at < 3 || told).then_some(finding)
     })
 }
 

@@ -123,8 +123,10 @@ pub struct SeriesCheck {
     pub key: SeriesKey,
     /// Runs before and now that were compared.
     pub runs: [usize; 2],
-    /// Runs of now for which there was nothing like them before.
+    /// Runs of now for which there was nothing like them before, or too little.
     pub left_out: usize,
+    /// Runs that a side lacks before anything can be compared; `None` where there are enough, or none that are alike.
+    pub lacking: Option<usize>,
     /// The measures, run time first.
     pub findings: Vec<Finding>,
     /// The limits.
@@ -215,6 +217,7 @@ fn one_series(
         key: key.clone(),
         runs: [0, 1].map(|side| strata.runs(side)),
         left_out: after.len() - strata.runs(1),
+        lacking: strata.lacking.filter(|_| strata.runs(1) == 0),
         examples: wall.map(Levelled::examples).unwrap_or_default(),
         findings,
         limits,
@@ -274,8 +277,13 @@ fn finding(
         superiority: test.superiority,
         margin,
         verdict,
-        kind: Kind::of(&first, &second, options.least, options.alpha / tests.max(1) as f64)
-            .filter(|_| worth),
+        // A step that is not worth a word is none; what has become erratic is worth one though its middle stayed.
+        kind: Kind::of(&first, &second, options.least, options.alpha / tests.max(1) as f64).filter(
+            |kind| {
+                let erratic = matches!(kind, Kind::Spike | Kind::Spread);
+                worth && (erratic || matches!(verdict, Verdict::Worse | Verdict::Better))
+            },
+        ),
         missing,
     })
 }
@@ -372,10 +380,10 @@ impl SeriesCheck {
     /// In one line: what grew, how sure that is, and the part that made it grow.
     pub fn sentence(&self, options: &Options) -> String {
         let Some(wall) = self.findings.first() else {
-            return format!(
-                "nothing to compare: {} runs before and {} now that are alike",
-                self.runs[0], self.runs[1]
-            );
+            return match self.lacking {
+                Some(missing) => format!("not enough runs, need {missing} more"),
+                None => "nothing to compare: the baseline has no runs of the same suite and draft length".to_owned(),
+            };
         };
         let Some(growth) = wall.quantiles.get("p50") else { return String::new() };
         let per_cent = (options.confidence * 100.0).round();
@@ -393,10 +401,24 @@ impl SeriesCheck {
             format!("{text}: not enough runs, need {missing} more")
         } else if wall.verdict == Verdict::CannotSay {
             format!("{text}: the runs' work differs too much to tell")
+        } else if self.verdict == Verdict::Worse
+            && wall.verdict == Verdict::Worse
+            && let Some((part, shift)) = largest(&self.findings)
+        {
+            format!("{text}: most of it {part} {}, of which alone it is not sure", signed(shift))
         } else {
             text
         }
     }
+}
+
+/// The part of a run that grew most, sure or not: a category.
+fn largest(findings: &[Finding]) -> Option<(String, f64)> {
+    let parts = findings.iter().filter_map(|finding| match &finding.measure {
+        Measure::Category(category) => Some((category.name().to_owned(), finding.shift.value)),
+        _ => None,
+    });
+    parts.filter(|(_, shift)| *shift > 0.0).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// The part of a run that changed most: a tool rather than its category.

@@ -11,7 +11,11 @@ use super::super::{median, resample};
 const FEWEST: usize = 3;
 
 /// Runs that are alike but for their amount of work, before and now.
-pub(super) struct Strata<'a>(Vec<[Vec<&'a RunSample>; 2]>);
+pub(super) struct Strata<'a> {
+    alike: Vec<[Vec<&'a RunSample>; 2]>,
+    /// Runs that the largest of those with too few lacks, where there is one with runs on both sides.
+    pub(super) lacking: Option<usize>,
+}
 
 impl<'a> Strata<'a> {
     pub(super) fn new(before: &'a [RunSample], after: &'a [RunSample]) -> Self {
@@ -32,12 +36,15 @@ impl<'a> Strata<'a> {
                 strata.entry((suite, run.draft_length)).or_default()[side].push(run);
             }
         }
-        let enough = |sides: &[Vec<&RunSample>; 2]| sides.iter().all(|runs| runs.len() >= FEWEST);
-        Self(strata.into_values().filter(enough).collect())
+        let fewest = |sides: &[Vec<&RunSample>; 2]| sides.iter().map(Vec::len).min().unwrap_or(0);
+        let (alike, few): (Vec<_>, Vec<_>) =
+            strata.into_values().partition(|sides| fewest(sides) >= FEWEST);
+        let most = few.iter().map(fewest).filter(|runs| *runs > 0).max();
+        Self { alike, lacking: most.map(|runs| FEWEST - runs) }
     }
 
     pub(super) fn runs(&self, side: usize) -> usize {
-        self.0.iter().map(|stratum| stratum[side].len()).sum()
+        self.alike.iter().map(|stratum| stratum[side].len()).sum()
     }
 }
 
@@ -54,7 +61,7 @@ impl Levelled {
         let mut sides = [Vec::new(), Vec::new()];
         let (mut margin, mut weight) = (0.0, 0.0);
         let mut raw = Vec::new();
-        for stratum in &strata.0 {
+        for stratum in &strata.alike {
             let points: [Vec<(&RunSample, Vec<Point>)>; 2] = [0, 1].map(|side| {
                 let of = stratum[side].iter().map(|run| (*run, measure.points(run, side == 1)));
                 of.filter(|(_, points)| !points.is_empty()).collect()
