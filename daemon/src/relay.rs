@@ -4,6 +4,7 @@
 //! A call is one task from the client's connection to the upstream's: nothing is handed over between threads, whoever goes away
 //! takes the other side with it, and a client that reads slowly slows the upstream down.
 
+mod again;
 mod client;
 mod decode;
 mod download;
@@ -36,10 +37,11 @@ use crate::ids;
 use crate::ledger::Handle;
 use crate::record::keys;
 use crate::settings::{Upstream, Upstreams};
-use client::{Answer, Client};
+use client::{Answer, Client, Told};
 use download::{Download, Observer};
 use passage::Passage;
 use target::{Path, Searched};
+use transport::Steps;
 use upload::Upload;
 use watch::{Call, Watch};
 
@@ -272,7 +274,13 @@ impl Inner {
         let key = client.upstream.key.as_ref();
         headers::request(&mut parts.headers, &client.authority, key, form, (span_id, trace));
         let request = Request::from_parts(parts, upload);
-        let answered = client.ask(request, &progress, watch.as_deref_mut()).await;
+        let mut untold = Steps::new();
+        let told = match (&mut watch, &mut passage) {
+            (Some(watch), _) => Told::Call(watch),
+            (None, Some(passage)) => Told::Steps(&mut passage.steps),
+            (None, None) => Told::Steps(&mut untold),
+        };
+        let answered = client.ask(request, &progress, told).await;
         let Answer { response, link } = match answered {
             Ok(answer) => answer,
             Err(problem) => {

@@ -113,8 +113,9 @@ pub fn account_of<'a>(
     };
     // From the first to the last instant that is somebody else's than the framework's.
     let mut work: Option<(u64, u64)> = None;
-    walk::blocking(&forest, |node, from, to| {
-        let (why, ns) = (of(node), to - from);
+    let mut tunnelled_ns = 0;
+    let mut claim = |why: &Explanation, from: u64, to: u64| {
+        let ns = to - from;
         if ns > 0 && why.category != Category::Framework {
             let (first, last) = work.unwrap_or((from, to));
             work = Some((first.min(from), last.max(to)));
@@ -126,12 +127,29 @@ pub fn account_of<'a>(
         if let Some(phase) = why.phase.filter(|_| ns > 0) {
             *account.phases.entry(phase).or_default() += ns;
         }
+    };
+    walk::blocking(&forest, |node, from, to| {
+        let why = of(node);
+        let agents = forest.nodes.get(node).is_none_or(|node| node.class == Class::Agent);
+        if !agents || forest.tunnels.is_empty() {
+            return claim(why, from, to);
+        }
+        // Nobody tells what an agent does while it has a connection open that is not read.
+        for (from, to, open) in forest.pieces(from, to) {
+            claim(if open { &explain::TUNNEL } else { why }, from, to);
+            if open && why.category == Category::Framework {
+                tunnelled_ns += to - from;
+            }
+        }
     });
     if let Some((first, last)) = work.filter(|_| root_is_agent) {
         let edges = [(Phase::Startup, first - start), (Phase::Shutdown, end - last)];
         account.phases.extend(edges.into_iter().filter(|&(_, ns)| ns > 0));
     }
     walk::busy(&forest, |node, ns| add(&mut account.busy, of(node).category, ns));
+    account.busy[Category::Framework] =
+        account.busy[Category::Framework].saturating_sub(tunnelled_ns);
+    add(&mut account.busy, Category::Unknown, tunnelled_ns);
     account
 }
 

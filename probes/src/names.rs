@@ -83,6 +83,11 @@ names! {
     PHASE: Attribute "dwell.phase" [""] "Which phase of a call a span is.";
     TIMING: Attribute "dwell.timing" [""] "estimated, where only a phase's outer bounds are exact; reported, where its length is the server's word; inferred, where it was concluded.";
     REUSED: Attribute "dwell.connection.reused" [""] "Whether the connection to the upstream had served a request before.";
+    RETRIED: Attribute "dwell.connection.retried" [""] "true, where a request was sent again because the connection that it was sent on first had been closed meanwhile.";
+    PROTOCOL: Attribute "network.protocol.name" [""] "What a connection was upgraded to, such as websocket.";
+    TUNNEL_SENT: Attribute "dwell.tunnel.sent" ["By"] "Bytes from the client to the upstream on an upgraded connection.";
+    TUNNEL_RECEIVED: Attribute "dwell.tunnel.received" ["By"] "Bytes from the upstream to the client on an upgraded connection.";
+    TUNNEL_ENDED_BY: Attribute "dwell.tunnel.ended_by" [""] "Who ended an upgraded connection: client, upstream or daemon.";
     FIGURES: Attribute "dwell.server.figures" [""] "Whose figures split the waiting for the server; only where it gave any.";
     TOKENS_COUNTED: Attribute "dwell.usage.counted" [""] "true, where generated tokens were counted from the stream's pieces because no usage was reported.";
     GATEWAY_WORK: Attribute "dwell.gateway.work" ["s"] "What the gateway worked on a relayed call.";

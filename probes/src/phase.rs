@@ -50,19 +50,23 @@ pub enum Phase {
     Connect,
     /// The TLS handshake with the upstream.
     Tls,
+    /// Sending the request on a connection that rested and that the upstream had closed meanwhile, before it was sent again on a new one.
+    Retry,
     /// Sending the request upstream.
     Send,
     /// Waiting for the upstream's first byte.
     Wait,
     /// Receiving the upstream's answer.
     Stream,
+    /// A connection that was upgraded, to WebSocket say, is open, and nobody tells what goes on.
+    Tunnel,
     /// A run's time after its last model call or tool.
     Shutdown,
 }
 
 impl Phase {
     /// Every phase, in the order in which a run goes through them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Startup,
         Self::Client,
         Self::Mcp,
@@ -84,9 +88,11 @@ impl Phase {
         Self::Dns,
         Self::Connect,
         Self::Tls,
+        Self::Retry,
         Self::Send,
         Self::Wait,
         Self::Stream,
+        Self::Tunnel,
         Self::Shutdown,
     ];
 
@@ -114,9 +120,11 @@ impl Phase {
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Retry => "retry",
             Self::Send => "send",
             Self::Wait => "wait",
             Self::Stream => "stream",
+            Self::Tunnel => "tunnel",
             Self::Shutdown => "shutdown",
         }
     }
@@ -142,6 +150,7 @@ impl Phase {
                 Category::Speculation
             }
             Self::Startup | Self::Shutdown => Category::Framework,
+            Self::Tunnel => Category::Unknown,
             Self::Client
             | Self::Mcp
             | Self::Receive
@@ -149,6 +158,7 @@ impl Phase {
             | Self::Dns
             | Self::Connect
             | Self::Tls
+            | Self::Retry
             | Self::Send
             | Self::Wait
             | Self::Stream => Category::Http,

@@ -202,6 +202,8 @@ impl GatewayTime {
 pub struct Relayed {
     /// Whether the connection to the upstream had served a request before.
     pub reused: bool,
+    /// Whether the request was sent a second time, because the connection that it was sent on first had been closed meanwhile.
+    pub retried: bool,
     /// Whose figures split the waiting, such as `llama.cpp timings`; `None` where the server gave none.
     pub figures: Option<String>,
     /// Whether the generated tokens were counted from the stream's pieces, because no usage was reported.
@@ -210,4 +212,43 @@ pub struct Relayed {
     pub unread: bool,
     /// The gateway's own time.
     pub gateway: GatewayTime,
+    /// What went over the connection once it was upgraded; `None` for requests that have an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A connection that was upgraded to another protocol, whose bytes were passed on both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// The protocol, as `Upgrade` named it: `websocket`.
+    pub protocol: String,
+    /// Bytes from the client to the upstream.
+    pub sent_bytes: u64,
+    /// Bytes from the upstream to the client.
+    pub received_bytes: u64,
+    /// Who ended it.
+    pub ended_by: EndedBy,
+}
+
+/// Who ended a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// The client.
+    Client,
+    /// The upstream.
+    Upstream,
+    /// dwell, because it was told to stop.
+    Daemon,
+}
+
+impl EndedBy {
+    /// The word for it in data.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Daemon => "daemon",
+        }
+    }
 }

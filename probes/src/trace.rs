@@ -6,7 +6,7 @@ use crate::cache::CacheUse;
 use crate::call::{Call, Ending};
 use crate::names;
 use crate::phase::Phase;
-use crate::relay::Relayed;
+use crate::relay::{Relayed, Tunnel};
 use crate::run::{Run, RunState};
 use crate::span::{Origin, Span, SpanId, SpanKind, Text, Value};
 use crate::speculation::Speculation;
@@ -71,6 +71,9 @@ pub fn call_spans(
     exchange: &Exchange,
     mut next_id: impl FnMut() -> SpanId,
 ) -> Vec<Span> {
+    if let Some(tunnel) = call.relay.as_ref().and_then(|relay| relay.tunnel.as_ref()) {
+        return tunnel_spans(call, timeline, exchange, tunnel, next_id);
+    }
     let mut spans = vec![server_span(call, exchange)];
     let Some((start, end, origin)) = model_interval(call, timeline) else {
         let phases = timeline.entries().iter();
@@ -114,6 +117,43 @@ pub fn call_spans(
 
 /// A second in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
+
+/// The spans of a call that upgraded its connection: the HTTP server span is over with the answer to the upgrade, the phases lie
+/// under it, and the tunnel itself claims nothing of what others tell about the same time.
+fn tunnel_spans(
+    call: &Call,
+    timeline: &Timeline,
+    exchange: &Exchange,
+    tunnel: &Tunnel,
+    mut next_id: impl FnMut() -> SpanId,
+) -> Vec<Span> {
+    let mut server = server_span(call, exchange);
+    if let Some((_, method)) =
+        server.attributes.iter_mut().find(|(key, _)| key == names::HTTP_METHOD)
+    {
+        *method = "GET".into();
+    }
+    server.name = format!("GET {}", exchange.route).into();
+    let upgraded = timeline.entries().iter().find(|entry| entry.phase == Phase::Tunnel);
+    server.end = upgraded.map(|entry| entry.start).or(call.end);
+    let mut spans = vec![server];
+    for entry in timeline.entries() {
+        let mut span = phase_span(call, call.span_id, next_id(), entry);
+        if entry.phase == Phase::Tunnel {
+            span.attributes.extend([
+                attribute(names::PROVIDER_NAME, call.upstream.clone()),
+                attribute(names::REQUEST_MODEL, exchange.requested_model.clone()),
+                attribute(names::PROTOCOL, tunnel.protocol.clone()),
+                attribute(names::TUNNEL_SENT, tunnel.sent_bytes),
+                attribute(names::TUNNEL_RECEIVED, tunnel.received_bytes),
+                attribute(names::TUNNEL_ENDED_BY, tunnel.ended_by.name()),
+                attribute(names::RUN_ID, exchange.run_id.clone()),
+            ]);
+        }
+        spans.push(span);
+    }
+    spans
+}
 
 /// The span that stands for a whole run; the account rides on it.
 pub fn root_span(run: &Run, account: &Account) -> Span {
@@ -330,6 +370,7 @@ fn speculation_attributes(counts: &Speculation) -> Vec<(Text, Value)> {
 fn relay_attributes(relay: &Relayed) -> Vec<(Text, Value)> {
     let time = &relay.gateway;
     let mut attributes = vec![attribute(names::REUSED, relay.reused)];
+    attributes.extend(relay.retried.then(|| attribute(names::RETRIED, true)));
     attributes.extend(relay.figures.clone().map(|source| attribute(names::FIGURES, source)));
     if relay.tokens_counted {
         attributes.push(attribute(names::TOKENS_COUNTED, true));

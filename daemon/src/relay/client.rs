@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use axum::http::{HeaderValue, Request, Response};
+use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
 use dwell_wire::upstream::Problem;
 use hyper::body::Incoming;
 
+use super::again::Again;
 use super::link::{Link, Pool};
-use super::transport::{Transport, Unreached};
+use super::transport::{Steps, Transport, Unreached};
 use super::upload::{Upload, Watch as Progress};
 use super::watch::Watch;
 use crate::settings::Upstream;
@@ -26,6 +28,30 @@ pub(super) struct Client {
     transport: Transport,
     /// Connections that rest.
     pub(super) pool: Pool,
+}
+
+/// Who is told what is done to reach the upstream.
+pub(super) enum Told<'a> {
+    /// A model request.
+    Call(&'a mut Watch),
+    /// Something else.
+    Steps(&'a mut Steps),
+}
+
+impl Told<'_> {
+    fn call(&mut self) -> Option<&mut Watch> {
+        match self {
+            Self::Call(watch) => Some(watch),
+            Self::Steps(_) => None,
+        }
+    }
+
+    fn steps(&mut self) -> &mut Steps {
+        match self {
+            Self::Call(watch) => &mut watch.steps,
+            Self::Steps(steps) => steps,
+        }
+    }
 }
 
 /// A response whose body follows on the connection.
@@ -42,40 +68,55 @@ impl Client {
         Ok(Arc::new(Self { upstream, authority, transport, pool: Pool::default() }))
     }
 
-    /// Sends the request and waits for the response's head. `watch` is told what is done when; without one nobody looks.
+    /// Sends the request and waits for the response's head.
     pub(super) async fn ask(
         &self,
         mut request: Request<Upload>,
         progress: &Progress,
-        mut watch: Option<&mut Watch>,
+        mut told: Told<'_>,
     ) -> Result<Answer, Problem> {
+        let mut rested = true;
         loop {
-            let (mut link, reused) = match self.pool.take() {
+            let (mut link, reused) = match rested.then(|| self.pool.take()).flatten() {
                 Some(link) => (link, true),
-                None => (self.connect(watch.as_deref_mut()).await?, false),
+                None => (self.connect(&mut told).await?, false),
             };
-            if let Some(watch) = &mut watch {
+            let sending = Stamp::now();
+            if let Some(watch) = told.call() {
                 watch.reused = reused;
-                watch.sending = Some(Stamp::now());
+                watch.sending = Some(sending);
             }
-            match self.exchange(&mut link, request, progress, watch.as_deref_mut()).await {
+            let harmless = matches!(told, Told::Call(_));
+            let again = if reused { Again::keep(&request, harmless, progress) } else { None };
+            link.listen();
+            match self.exchange(&mut link, request, progress, told.call()).await {
                 Ok(response) => return Ok(Answer { response, link }),
                 // The connection ended while it rested; nothing of the request was sent.
                 Err(Failed::Unsent(again)) if reused => request = *again,
                 Err(Failed::Unsent(_)) => return Err(self.reset("it closed the new connection")),
-                Err(Failed::Broken(error)) => return Err(self.broken(&error, progress)),
+                Err(Failed::Broken(error)) => {
+                    let again =
+                        again.and_then(|again| again.request(&error, link.has_heard(), progress));
+                    request = again.ok_or_else(|| self.broken(&error, progress))?;
+                    // The others that rest may be closed, too.
+                    rested = false;
+                    told.steps().push((Phase::Retry, sending, Stamp::now()));
+                    if let Some(watch) = told.call() {
+                        (watch.retried, watch.sent) = (true, None);
+                    }
+                }
                 Err(Failed::Late) => return Err(self.late()),
             }
         }
     }
 
-    async fn connect(&self, watch: Option<&mut Watch>) -> Result<Link, Problem> {
+    async fn connect(&self, told: &mut Told<'_>) -> Result<Link, Problem> {
         let start = Stamp::now();
         let mut steps = Vec::new();
         let budget = self.upstream.budgets.connect;
         let opened = tokio::time::timeout(budget, self.transport.open(&mut steps)).await;
-        if let Some(watch) = watch {
-            watch.steps.extend(steps);
+        told.steps().extend(steps);
+        if let Some(watch) = told.call() {
             watch.time.upstream_wait_ns += Stamp::now().since(start);
         }
         let name = &self.upstream.name;

@@ -1,13 +1,14 @@
 //! One connection to an upstream, polled by the task that serves the client: no other task has to wake up for a byte to pass, and
 //! whoever drops it closes it. Between two requests it rests in a pool.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::transport::Stream;
@@ -24,21 +25,34 @@ const MOST: usize = 512;
 pub(super) struct Link {
     /// Sends requests.
     pub(super) sender: SendRequest<Upload>,
-    connection: Option<Box<Connection<TokioIo<Stream>, Upload>>>,
+    /// One that may be upgraded, whose type has no name.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    heard: Arc<AtomicBool>,
 }
 
 impl Link {
     /// Speaks HTTP/1.1 on a connection that was opened.
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
+        let heard = stream.heard();
         let (sender, connection) =
             Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, connection: Some(Box::new(connection)) })
+        Ok(Self { sender, connection: Some(Box::pin(connection.with_upgrades())), heard })
+    }
+
+    /// Forgets what was heard before a request.
+    pub(super) fn listen(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a byte has come since.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Reads and writes what can be read and written. What that brings comes out of the response and its body; so do errors.
     pub(super) fn work(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
-            && Pin::new(connection.as_mut()).poll(cx).is_ready()
+            && connection.as_mut().poll(cx).is_ready()
         {
             self.connection = None;
         }

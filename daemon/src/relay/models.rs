@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use hyper::body::Body as _;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Told};
 use super::headers;
 use super::upload::Upload;
 
@@ -67,7 +67,8 @@ async fn list(client: &Client, mut headers: HeaderMap) -> Option<Vec<Value>> {
     let (upload, progress) = Upload::new(Bytes::new(), Body::empty(), false);
     let mut request = Request::get(client.upstream.path("/v1/models")).body(upload).ok()?;
     *request.headers_mut() = headers;
-    let Answer { response, mut link } = client.ask(request, &progress, None).await.ok()?;
+    let Answer { response, mut link } =
+        client.ask(request, &progress, Told::Steps(&mut Vec::new())).await.ok()?;
     let is_ok = response.status().is_success();
     let mut body = response.into_body();
     let mut bytes = Vec::new();

@@ -11,6 +11,7 @@ use dwell_wire::mcp::{Asked, Reader};
 use dwell_wire::trace_context::TraceParent;
 
 use super::download::Observer;
+use super::transport::Steps;
 use crate::ids;
 use crate::ledger::{Event, Handle, RunKeys};
 
@@ -21,6 +22,8 @@ pub(super) struct Passage {
     span: Span,
     asked: Option<Asked>,
     reader: Option<Reader>,
+    /// What was done to reach the upstream.
+    pub(super) steps: Steps,
     status: u16,
     time: GatewayTime,
     over: bool,
@@ -53,7 +56,8 @@ impl Passage {
         let (trace_id, parent_id) = parent.or_else(of_run)?;
         let span = span((trace_id, parent_id, span_id), start, parts, told);
         let (reader, time) = (None, GatewayTime::default());
-        Some(Self { ledger, run, span, asked, reader, status: 0, time, over: false })
+        let steps = Steps::new();
+        Some(Self { ledger, run, span, asked, reader, steps, status: 0, time, over: false })
     }
 
     /// The context in which the upstream works.
@@ -158,8 +162,22 @@ impl Observer for Passage {
             self.note(names::ERROR_TYPE, error);
         }
         self.span.error = why;
-        let (run, span) = (self.run.clone(), Box::new(self.span.clone()));
-        self.ledger.tell(Event::Work { run, span });
+        let around = &self.span;
+        let steps = self.steps.drain(..).map(|(phase, start, end)| Span {
+            span_id: ids::span_id(),
+            parent_id: Some(around.span_id),
+            name: phase.name().into(),
+            kind: SpanKind::Internal,
+            start,
+            end: Some(end),
+            attributes: vec![(names::PHASE.into(), phase.name().into())],
+            error: None,
+            ..around.clone()
+        });
+        for span in std::iter::once(around.clone()).chain(steps) {
+            let (run, span) = (self.run.clone(), Box::new(span));
+            self.ledger.tell(Event::Work { run, span });
+        }
     }
 
     fn time(&mut self) -> &mut GatewayTime {

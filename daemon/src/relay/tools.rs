@@ -11,9 +11,10 @@ use dwell_probes::time::Stamp;
 use dwell_wire::mcp::{Asked, with_context};
 use dwell_wire::upstream::{Form, Problem};
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Told};
 use super::download::{Download, Observer as _};
 use super::passage::Passage;
+use super::transport::Steps;
 use super::upload::Upload;
 use super::{asked_uri, client_gone, headers};
 use crate::ids;
@@ -55,7 +56,10 @@ pub(super) async fn relay(
     let key = client.upstream.key.as_ref();
     headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, trace));
     let (upload, progress) = Upload::new(message.unwrap_or_default(), rest_of_body, false);
-    let answered = client.ask(Request::from_parts(parts, upload), &progress, None).await;
+    let mut untold = Steps::new();
+    let steps = passage.as_mut().map_or(&mut untold, |passage| &mut passage.steps);
+    let request = Request::from_parts(parts, upload);
+    let answered = client.ask(request, &progress, Told::Steps(steps)).await;
     let Answer { response, link } = answered.inspect_err(|problem| {
         if let Some(passage) = &mut passage {
             passage.end(Some((problem.status, problem.message.clone())));

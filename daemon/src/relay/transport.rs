@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use dwell_probes::phase::Phase;
@@ -33,9 +34,25 @@ pub(super) enum Unreached {
 }
 
 /// A connection's bytes.
-pub(super) enum Stream {
+pub(super) struct Stream {
+    way: Way,
+    heard: Arc<AtomicBool>,
+}
+
+enum Way {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(way: Way) -> Self {
+        Self { way, heard: Arc::default() }
+    }
+
+    /// Set whenever bytes have come.
+    pub(super) fn heard(&self) -> Arc<AtomicBool> {
+        self.heard.clone()
+    }
 }
 
 /// What opening a connection took, phase by phase.
@@ -62,11 +79,11 @@ impl Transport {
         let connected = connect(&addresses).await;
         steps.push((Phase::Connect, start, Stamp::now()));
         let tcp = connected.map_err(Unreached::Connect)?;
-        let Some((connector, name)) = &self.tls else { return Ok(Stream::Plain(tcp)) };
+        let Some((connector, name)) = &self.tls else { return Ok(Stream::new(Way::Plain(tcp))) };
         let start = Stamp::now();
         let shaken = connector.connect(name.clone(), tcp).await;
         steps.push((Phase::Tls, start, Stamp::now()));
-        Ok(Stream::Tls(Box::new(shaken.map_err(Unreached::Tls)?)))
+        Ok(Stream::new(Way::Tls(Box::new(shaken.map_err(Unreached::Tls)?))))
     }
 
     async fn resolve(&self, steps: &mut Steps) -> Result<Vec<SocketAddr>, Unreached> {
@@ -120,12 +137,12 @@ fn tls(upstream: &Upstream) -> anyhow::Result<(TlsConnector, ServerName<'static>
 
 macro_rules! either {
     ($stream:expr, $inner:ident => $do:expr) => {
-        match $stream.get_mut() {
-            Stream::Plain($inner) => {
+        match &mut $stream.get_mut().way {
+            Way::Plain($inner) => {
                 let $inner = Pin::new($inner);
                 $do
             }
-            Stream::Tls($inner) => {
+            Way::Tls($inner) => {
                 let $inner = Pin::new($inner.as_mut());
                 $do
             }
@@ -139,7 +156,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = either!(Pin::new(&mut *this), stream => stream.poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            this.heard.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
@@ -161,9 +184,9 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.way {
+            Way::Plain(stream) => stream.is_write_vectored(),
+            Way::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -11,6 +11,9 @@ use http_body::{Body as _, Frame, SizeHint};
 /// The longest request of which a copy is read, in bytes.
 const LONGEST_COPY: usize = 16 << 20;
 
+/// The longest request that is held in order to be sent a second time, in bytes.
+const LONGEST_HELD: usize = 4 << 20;
+
 /// How far a request's body has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -23,12 +26,34 @@ pub(super) struct Progress {
     /// What was waited for the client, in nanoseconds.
     pub(super) client_wait_ns: u64,
     waiting_since: Option<Stamp>,
+    /// What was passed on, as it came, where it may have to be sent again.
+    held: Option<Vec<Bytes>>,
 }
 
 impl Progress {
     /// Whether the next piece is waited for.
     pub(super) const fn waits(&self) -> bool {
         self.waiting_since.is_some()
+    }
+
+    /// Holds what is passed on from here on, so that it can be sent again.
+    pub(super) fn hold(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// What was passed on, where that is all of the body and all of it was held.
+    pub(super) fn release(&mut self) -> Option<Vec<Bytes>> {
+        self.held.take().filter(|_| self.done)
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(held) = &mut self.held else { return };
+        let length = held.iter().map(Bytes::len).sum::<usize>();
+        match frame.data_ref() {
+            Some(piece) if length + piece.len() <= LONGEST_HELD => held.push(piece.clone()),
+            // Too long, or trailers, which no length stands before.
+            _ => self.held = None,
+        }
     }
 
     fn take(&mut self, piece: &[u8]) {
@@ -77,6 +102,19 @@ impl Upload {
     }
 }
 
+impl Upload {
+    /// A body that was passed on before, to be passed on again and watched by the same.
+    pub(super) fn again(body: Bytes, watch: &Watch) -> Self {
+        let read = Some(body).filter(|body| !body.is_empty());
+        let upload = Self { read, rest: Body::empty(), watch: watch.clone() };
+        let mut progress = upload.watch.look();
+        progress.copy = progress.copy.take().map(|_| Vec::new());
+        progress.done = upload.is_end_stream();
+        drop(progress);
+        upload
+    }
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = axum::Error;
@@ -101,6 +139,7 @@ impl http_body::Body for Upload {
                 if let Some(piece) = frame.data_ref() {
                     progress.take(piece);
                 }
+                progress.keep(frame);
                 progress.done = ended;
             }
             Poll::Ready(Some(Err(_))) => progress.broken = true,

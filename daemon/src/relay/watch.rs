@@ -54,6 +54,8 @@ pub(super) struct Watch {
     pub(super) steps: Steps,
     /// Whether the connection had served before.
     pub(super) reused: bool,
+    /// Whether the request was sent a second time.
+    pub(super) retried: bool,
     /// The gateway's time so far.
     pub(super) time: GatewayTime,
     /// When the upstream was known.
@@ -86,6 +88,7 @@ impl Watch {
             upload,
             steps: Steps::new(),
             reused: false,
+            retried: false,
             time: GatewayTime::default(),
             routed,
             sending: None,
@@ -264,6 +267,8 @@ impl Observer for Watch {
         recorder.http.response_model = facts.model.filter(|model| model != requested);
         recorder.http.relay = Some(Relayed {
             reused: self.reused,
+            retried: self.retried,
+            tunnel: None,
             figures: facts.times.source.filter(|_| facts.times.is_known()).map(str::to_owned),
             tokens_counted: facts.output_tokens.is_none() && facts.pieces > 0,
             unread: !whole,

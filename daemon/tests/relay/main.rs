@@ -8,6 +8,7 @@ mod faults;
 mod mcp;
 mod routes;
 mod secrets;
+mod stale;
 mod tls;
 mod upstream;
 mod wire;

@@ -100,7 +100,7 @@ impl Upstream {
 }
 
 /// A request's head and body; of long bodies only the length is kept.
-async fn read_request(connection: &mut TcpStream) -> Option<String> {
+pub(crate) async fn read_request(connection: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut piece = vec![0; 1 << 16];
     let end = loop {

@@ -410,3 +410,17 @@ fn what_lies_before_between_and_after_calls_is_told_apart() {
     let empty = super::account(&nothing, (Stamp(0), Stamp(100)), true);
     assert_eq!(empty.phases, BTreeMap::new());
 }
+
+#[test]
+fn what_goes_on_over_an_upgraded_connection_is_unknown_but_for_what_others_tell() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).agent().reported(),
+        span(2, 1, 10, 12).http().server(),
+        span(3, 2, 12, 90).phase(Phase::Tunnel),
+        span(4, 1, 20, 50).tool("search").reported(),
+    ]);
+    let expected = split(&[(Framework, 10 + 10), (Http, 2), (Tool, 30), (Unknown, 8 + 40)]);
+    assert_eq!((account.blocking, account.busy), (expected, expected));
+    let phases = [(Phase::Tunnel, 48)];
+    assert_eq!(account.phases, BTreeMap::from(phases));
+}

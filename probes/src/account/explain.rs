@@ -48,6 +48,10 @@ impl Explanation {
     }
 }
 
+/// The explanation of an agent's own time while an upgraded connection is open.
+pub(super) const TUNNEL: Explanation =
+    Explanation { phase: Some(Phase::Tunnel), ..Explanation::unclaimed(false) };
+
 /// One explanation for each node.
 pub(super) fn explain(forest: &Forest<'_>, root: Explanation) -> Vec<Explanation> {
     let inside = answers_inside(forest);
@@ -112,9 +116,10 @@ fn explain_node(node: &Node<'_>, around: Explanation, inside: Answer) -> Explana
         Class::Human => own(Category::Human),
         Class::Queue => own(Category::Queue),
         Class::Round => own(Category::Speculation),
-        // A tool's own connections are what the tool does; those of a model that it asks are not.
+        // A tool's own connections are what the tool does; ours to a tool's server, and those of a model that it asks, are not.
         Class::Phase(phase)
             if inside_tool
+                && node.span.origin == Origin::Reported
                 && phase.category() == Category::Http
                 && around.category != Category::Http =>
         {

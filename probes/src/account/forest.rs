@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::classify::{Class, classify};
+use crate::phase::Phase;
 use crate::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use crate::time::Stamp;
 
@@ -49,6 +50,8 @@ pub(super) struct Forest<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// Every node, parents before children.
     pub(super) order: Vec<usize>,
+    /// When upgraded connections were open, disjoint and in order: no nodes, since they say nothing of what went on.
+    pub(super) tunnels: Vec<(u64, u64)>,
     /// How many spans there were, with those that mean nothing.
     pub(super) spans: usize,
     pub(super) shifts: Shifts,
@@ -88,12 +91,13 @@ impl Children {
 
 impl<'a> Forest<'a> {
     pub(super) fn new(spans: impl IntoIterator<Item = &'a Span>, window: (Stamp, Stamp)) -> Self {
-        let mut nodes = unite(spans);
+        let (mut nodes, tunnels) = unite(spans);
+        let spans = nodes.len() + tunnels.len();
+        let tunnels = united(tunnels);
         nest::nest(&mut nodes);
         cut_cycles(&mut nodes);
         adopt::adopt(&mut nodes);
         cut_cycles(&mut nodes);
-        let spans = nodes.len();
         let nodes = without_unknown(nodes);
         let children = Children::new(&nodes);
         let root = nodes.len();
@@ -105,7 +109,8 @@ impl<'a> Forest<'a> {
             next += 1;
         }
         let window = (window.0.0, window.1.0.max(window.0.0));
-        let mut forest = Self { nodes, order, spans, shifts: Shifts::default(), window, children };
+        let shifts = Shifts::default();
+        let mut forest = Self { nodes, order, tunnels, spans, shifts, window, children };
         forest.place();
         forest.sort_children();
         forest
@@ -119,6 +124,20 @@ impl<'a> Forest<'a> {
     /// Start and end of a node, or of the window.
     pub(super) fn bounds(&self, node: usize) -> (u64, u64) {
         self.nodes.get(node).map_or(self.window, |node| (node.start, node.end))
+    }
+
+    /// The interval in pieces, each with whether an upgraded connection was open in it.
+    pub(super) fn pieces(&self, from: u64, to: u64) -> Vec<(u64, u64, bool)> {
+        let mut pieces = Vec::new();
+        let mut at = from;
+        let first = self.tunnels.partition_point(|&(_, end)| end <= from);
+        for &(start, end) in self.tunnels.iter().skip(first).take_while(|&&(start, _)| start < to) {
+            let (start, end) = (start.max(at), end.min(to));
+            pieces.extend([(at, start, false), (start, end, true)]);
+            at = end;
+        }
+        pieces.push((at, to, false));
+        pieces
     }
 
     /// A node's children, or those at the top, by start and then by id.
@@ -169,6 +188,20 @@ impl<'a> Forest<'a> {
     }
 }
 
+/// Intervals as disjoint ones in order.
+fn united(mut intervals: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let mut open: Vec<(u64, u64)> = Vec::new();
+    intervals.retain(|(start, end)| start < end);
+    intervals.sort_unstable();
+    for (start, end) in intervals {
+        match open.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => open.push((start, end)),
+        }
+    }
+    open
+}
+
 /// Whether two spans tell the time by different clocks.
 fn is_foreign(child: &Node<'_>, parent: &Node<'_>) -> bool {
     let halves = child.kind == SpanKind::Server && parent.kind == SpanKind::Client;
@@ -196,14 +229,23 @@ fn says_more(a: &Span, b: &Span) -> Ordering {
     more.then_with(|| if a == b { Ordering::Equal } else { texts(a).cmp(&texts(b)) })
 }
 
-/// One node for each id, parents looked up. Spans without a valid id are left out, as OTLP asks.
-fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Vec<Node<'a>> {
+/// One node for each id, parents looked up, and apart from them when upgraded connections were open. Spans without a valid id are
+/// left out, as OTLP asks.
+fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> (Vec<Node<'a>>, Vec<(u64, u64)>) {
     let valid = spans.into_iter().filter(|span| !span.span_id.is_zero());
     // Everything is taken from the spans in the order in which they come: looking them up by id would jump through memory.
     let taken = |span: &'a Span| (key(span), span.parent_id, Node::new(span, 0));
     let mut keyed: Vec<_> = valid.map(taken).collect();
     keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| says_more(b.2.span, a.2.span)));
     keyed.dedup_by_key(|(key, ..)| *key);
+    let mut tunnels = Vec::new();
+    keyed.retain(|(.., node)| {
+        let tunnel = node.class == Class::Phase(Phase::Tunnel);
+        if tunnel {
+            tunnels.push((node.start, node.end));
+        }
+        !tunnel
+    });
     let root = keyed.len();
     let index: HashMap<_, usize, BuildHasherDefault<Digest>> =
         keyed.iter().enumerate().map(|(index, (key, ..))| (*key, index)).collect();
@@ -211,7 +253,7 @@ fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> Vec<Node<'a>> {
         let parent = parent_id.and_then(|id| index.get(&(id, trace_id)).copied());
         Node { parent: parent.unwrap_or(root), ..node }
     };
-    keyed.into_iter().map(node).collect()
+    (keyed.into_iter().map(node).collect(), tunnels)
 }
 
 /// Hashes ids, which are random already or at least differ, by mixing their bytes once.

@@ -38,6 +38,7 @@ fn dressed(bare: Span, meaning: u8) -> Span {
         9 => bare.phase(Phase::Prefill),
         10 => bare.phase(Phase::Draft),
         11 => bare.phase(Phase::Emit),
+        12 => bare.phase(Phase::Tunnel),
         _ => bare,
     }
 }
@@ -46,7 +47,7 @@ fn dressed(bare: Span, meaning: u8) -> Span {
 fn any_span() -> impl Strategy<Value = Span> {
     let ids = (0_u64..14, 0_u64..16, any::<bool>());
     let times = (time(), proptest::option::weighted(0.8, time()));
-    (ids, times, 0_u8..14, any_origin(), any_kind()).prop_map(
+    (ids, times, 0_u8..15, any_origin(), any_kind()).prop_map(
         |((number, parent, other_trace), (start, end), meaning, origin, kind)| {
             let mut bare = span(number, parent, start, end);
             if other_trace && number % 5 == 0 {
@@ -95,7 +96,8 @@ proptest! {
         }
         let unclaimed = if agent { Category::Unknown } else { Category::Framework };
         let agents = spans.iter().any(|span| span.name.starts_with("invoke_agent"));
-        prop_assert!(account.blocking[unclaimed] == 0 || (!agent && agents));
+        let tunnels = account.phases.contains_key(&Phase::Tunnel);
+        prop_assert!(account.blocking[unclaimed] == 0 || (!agent && agents) || (agent && tunnels));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::account::account;
 use crate::cache::{CacheUse, Change, Difference, Recomputed};
 use crate::category::Category;
 use crate::classify::{Class, classify};
+use crate::relay::EndedBy;
 use crate::sample::{NO_SPANS, call, id, run};
 use crate::span::TraceId;
 use crate::speculation::DraftSource;
@@ -165,6 +166,35 @@ fn the_lookup_says_what_it_found_and_the_model_what_it_ran_again() {
     assert_eq!(find(&spans, "prefill").attribute("dwell.cache.matched"), None);
 }
 
+/// The spans of a call whose connection was upgraded after 100 ns.
+fn tunnelled() -> Vec<Span> {
+    let tunnel = Tunnel {
+        protocol: "websocket".to_owned(),
+        sent_bytes: 10,
+        received_bytes: 20,
+        ended_by: EndedBy::Client,
+    };
+    let relay = Some(Relayed { tunnel: Some(tunnel), ..Relayed::default() });
+    let call = Call { parent_id: Some(id(1)), relay, ..call(2, 1000, 2000) };
+    let mut timeline = Timeline::small();
+    timeline.record(Phase::Wait, Stamp(1010), Stamp(1100));
+    timeline.record(Phase::Tunnel, Stamp(1100), Stamp(2000));
+    call_spans(&call, &timeline, &exchange(), ids())
+}
+
+#[test]
+fn an_upgraded_connection_outlasts_its_request() {
+    let spans = tunnelled();
+    let server = find(&spans, "GET /v1/chat/completions");
+    assert_eq!((server.start, server.end), (Stamp(1000), Some(Stamp(1100))));
+    assert_eq!(server.text(names::HTTP_METHOD), Some("GET"));
+    let tunnel = find(&spans, "tunnel");
+    assert_eq!((tunnel.parent_id, tunnel.end), (Some(server.span_id), Some(Stamp(2000))));
+    assert_eq!(tunnel.attribute("dwell.tunnel.received"), Some(&Value::Int(20)));
+    assert_eq!(find(&spans, "wait").parent_id, Some(server.span_id));
+    assert_eq!(spans.len(), 3, "no model is known to have been asked");
+}
+
 #[test]
 fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     let mut speculation = Speculation {
@@ -184,13 +214,15 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     failed.ending = Ending::HungUp;
     failed.cache = Some(cache());
     let figures = Some("llama.cpp timings".to_owned());
-    failed.relay = Some(Relayed { figures, tokens_counted: true, ..Relayed::default() });
+    failed.relay =
+        Some(Relayed { figures, tokens_counted: true, retried: true, ..Relayed::default() });
     let mut run = run(Some(2500));
     (run.name, run.conversation) = (Some("n".to_owned()), Some("c".to_owned()));
     let calls = [call(3, 1000, 1100).asks("a", "search"), call(4, 1200, 1300).brings("a")];
     let mut timeline = timeline();
     timeline.push(entry(Phase::CacheLookup, 1100, 1101, None));
     let mut all = call_spans(&failed, &timeline, &exchange(), ids());
+    all.extend(tunnelled());
     all.extend(crate::infer::inferred_spans(&run, &calls, NO_SPANS));
     all.push(root_span(&run, &Account::default()));
     let listed =
