@@ -15,6 +15,7 @@ mod passage;
 mod target;
 mod tools;
 mod transport;
+mod tunnel;
 mod upload;
 mod watch;
 
@@ -42,6 +43,7 @@ use download::{Download, Observer};
 use passage::Passage;
 use target::{Path, Searched};
 use transport::Steps;
+pub use tunnel::Tunnels;
 use upload::Upload;
 use watch::{Call, Watch};
 
@@ -76,6 +78,7 @@ struct Inner {
     tools: Vec<Arc<Client>>,
     own: Option<Own>,
     ledger: Handle,
+    tunnels: Tunnels,
     tracing: bool,
 }
 
@@ -98,7 +101,16 @@ impl Relay {
             list.iter().cloned().map(Client::new).collect()
         };
         let (tools, clients) = (clients(&upstreams.mcp)?, clients(&upstreams.list)?);
-        Ok(Self(Arc::new(Inner { upstreams, clients, tools, own, ledger, tracing })))
+        let tunnels = Tunnels::default();
+        Ok(Self(Arc::new(Inner { upstreams, clients, tools, own, ledger, tunnels, tracing })))
+    }
+
+    /// The same, whose tunnels are among these, so that they can be ended.
+    pub fn ending(mut self, tunnels: &Tunnels) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.tunnels = tunnels.clone();
+        }
+        self
     }
 }
 
@@ -128,6 +140,9 @@ fn refused(form: Form, problem: &Problem) -> Response {
 
 impl Inner {
     async fn answer(&self, request: Request, start: Stamp) -> Result<Response, Problem> {
+        if request.method() == Method::CONNECT {
+            return Err(no_proxy());
+        }
         let path = Path::of(request.uri());
         if let Some(name) = path.tools {
             let (keys, rest) = (keys::run_keys(request.headers(), path.run, Vec::new()), path.rest);
@@ -135,7 +150,8 @@ impl Inner {
             let client = self.tools(name)?;
             return tools::relay(client, &self.ledger, request, (keys, &rest), start).await;
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let switch = tunnel::Switch::of(&mut parts);
         let path = Path::of(&parts.uri);
         let posted = parts.method == Method::POST;
         let named = path.upstream.map(|name| self.named(name)).transpose()?;
@@ -157,7 +173,8 @@ impl Inner {
                 (self.for_model(searched.model.as_deref())?, searched)
             }
             None => {
-                let model = path.rest.strip_prefix("/v1/models/");
+                let asked = || tunnel::model(parts.uri.query().filter(|_| switch.is_some()));
+                let model = path.rest.strip_prefix("/v1/models/").or_else(asked);
                 (self.for_model(model)?, Searched::nothing(body))
             }
         };
@@ -165,7 +182,14 @@ impl Inner {
             Answers::Own => Ok(self.ask_own(parts, searched).await),
             Answers::Upstream(index) => {
                 let Some(client) = self.clients.get(index) else { return Err(nobody("")) };
-                self.ask(client, parts, searched, start).await
+                match switch {
+                    Some(switch) => {
+                        let Self { ledger, tunnels, tracing, .. } = self;
+                        let desk = tunnel::Desk { ledger, tunnels, tracing: *tracing };
+                        tunnel::relay(desk, client, parts, switch, start).await
+                    }
+                    None => self.ask(client, parts, searched, start).await,
+                }
             }
         }
     }
@@ -334,6 +358,11 @@ fn nobody(model: &str) -> Problem {
         "nobody serves the model `{model}`: no route in dwell.toml names it, and there is no default upstream"
     );
     Problem { status: 404, code: "model_not_found", message }
+}
+
+fn no_proxy() -> Problem {
+    let message = "dwell is no proxy for other hosts: it answers for its upstreams, as their base URL; unset the proxy variables and set the client's base URL".to_owned();
+    Problem { status: 405, code: "connect_refused", message }
 }
 
 fn client_gone() -> Problem {

@@ -1,6 +1,8 @@
 //! The only place where the parts of a daemon meet, and where they are stopped in order: first the intake of work, then the
 //! runs, then what keeps and sends them.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +14,6 @@ use dwell_engine::backend::Backend;
 use dwell_probes::regression::watch::Regression;
 use dwell_probes::regression::{Conditions, RunSample};
 use dwell_probes::time::Stamp;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +24,11 @@ use crate::gateway::{self, Gateway};
 use crate::intake::{self, Grpc, Intake};
 use crate::ledger::{self, Ledger, Outlets};
 use crate::otlp::Outward;
-use crate::relay::{self, Own, Relay};
+use crate::relay::{self, Own, Relay, Tunnels};
 use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
 use crate::watch::{self, Memory, Receivers, Watch};
+use connections::serve;
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -47,6 +46,7 @@ pub struct Service {
     metrics: Router,
     server: JoinHandle<()>,
     stop: CancellationToken,
+    tunnels: Tunnels,
     runs: ledger::Running,
     exporter: Option<Exporter>,
     push: Option<Push>,
@@ -109,10 +109,10 @@ impl Service {
         let own: Vec<SocketAddr> = [addr].into_iter().chain(settings.otlp.grpc).collect();
         let forwarder = Forwarder::from_env(&env, &own, ledger.clone(), &mut outward);
         let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward);
-        let stop = CancellationToken::new();
+        let (stop, tunnels) = (CancellationToken::new(), Tunnels::default());
         let grpc = grpc(settings.otlp.grpc, &intake, &stop).await;
         let router = Router::new()
-            .merge(model_routes(settings, backend.clone(), &ledger)?)
+            .merge(model_routes(settings, backend.clone(), &ledger, &tunnels)?)
             .merge(intake::routes(intake))
             .merge(metrics.clone())
             .merge(api::routes(
@@ -126,6 +126,7 @@ impl Service {
             metrics,
             server,
             stop,
+            tunnels,
             runs,
             exporter,
             push,
@@ -162,11 +163,12 @@ impl Service {
                 grpc.finish().await;
             }
         };
-        let (served, heard) = tokio::join!(
+        let (served, heard, passed) = tokio::join!(
             tokio::time::timeout(DRAIN, &mut server),
-            tokio::time::timeout(DRAIN, grpc)
+            tokio::time::timeout(DRAIN, grpc),
+            tokio::time::timeout(DRAIN, self.tunnels.finish())
         );
-        if served.is_err() || heard.is_err() {
+        if served.is_err() || heard.is_err() || passed.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?}; they are cut off");
             server.abort();
         }
@@ -255,49 +257,12 @@ fn names(upstreams: &[Upstream]) -> Vec<String> {
     upstreams.iter().map(|upstream| upstream.name.clone()).collect()
 }
 
-/// How long no connection is taken after one could not be, because too many files are open, say.
-const BREATH: Duration = Duration::from_millis(200);
-
-/// Serves connections until told to stop, and lets the requests under way finish.
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let connections = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    // What is relayed keeps the spelling of its headers.
-    http.preserve_header_case(true);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let connection = match accepted {
-            Ok((connection, _)) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                tokio::time::sleep(BREATH).await;
-                continue;
-            }
-        };
-        // Small frames must not wait for the client's acknowledgement of the ones before: 40 ms on the first token.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let service = TowerToHyperService::new(router.clone());
-        let served = connections.watch(http.serve_connection(TokioIo::new(connection), service));
-        tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-        });
-    }
-    drop(listener);
-    connections.shutdown().await;
-}
-
 /// Who answers for models: the engine, or with upstreams the relay, which asks the engine for its own.
 fn model_routes(
     settings: &Settings,
     backend: Option<Arc<dyn Backend>>,
     ledger: &ledger::Handle,
+    tunnels: &Tunnels,
 ) -> Result<Router> {
     let models = backend.iter().flat_map(|backend| backend.models());
     let models: Vec<String> = models.map(|model| model.id.clone()).collect();
@@ -307,5 +272,6 @@ fn model_routes(
         return Ok(router);
     }
     let own = (!models.is_empty()).then_some(Own { models, router });
-    Ok(relay::routes(Relay::new(settings.upstreams.clone(), own, ledger, tracing)?))
+    let relay = Relay::new(settings.upstreams.clone(), own, ledger, tracing)?;
+    Ok(relay::routes(relay.ending(tunnels)))
 }

@@ -15,6 +15,7 @@ mod paint;
 #[cfg(feature = "engine")]
 pub mod progress;
 pub mod regression;
+mod remarks;
 pub mod runs;
 mod table;
 #[cfg(test)]

@@ -113,7 +113,7 @@ pub fn account_of<'a>(
     };
     // From the first to the last instant that is somebody else's than the framework's.
     let mut work: Option<(u64, u64)> = None;
-    let mut tunnelled_ns = 0;
+    let mut untold_ns = 0;
     let mut claim = |why: &Explanation, from: u64, to: u64| {
         let ns = to - from;
         if ns > 0 && why.category != Category::Framework {
@@ -131,14 +131,14 @@ pub fn account_of<'a>(
     walk::blocking(&forest, |node, from, to| {
         let why = of(node);
         let agents = forest.nodes.get(node).is_none_or(|node| node.class == Class::Agent);
-        if !agents || forest.tunnels.is_empty() {
+        if !agents || forest.untold.is_empty() {
             return claim(why, from, to);
         }
-        // Nobody tells what an agent does while it has a connection open that is not read.
-        for (from, to, open) in forest.pieces(from, to) {
-            claim(if open { &explain::TUNNEL } else { why }, from, to);
-            if open && why.category == Category::Framework {
-                tunnelled_ns += to - from;
+        // An agent's own time is its framework's only where nothing speaks against it.
+        for (from, to, untold) in forest.pieces(from, to) {
+            claim(&untold.map_or(*why, Explanation::untold), from, to);
+            if untold.is_some() && why.category == Category::Framework {
+                untold_ns += to - from;
             }
         }
     });
@@ -147,9 +147,8 @@ pub fn account_of<'a>(
         account.phases.extend(edges.into_iter().filter(|&(_, ns)| ns > 0));
     }
     walk::busy(&forest, |node, ns| add(&mut account.busy, of(node).category, ns));
-    account.busy[Category::Framework] =
-        account.busy[Category::Framework].saturating_sub(tunnelled_ns);
-    add(&mut account.busy, Category::Unknown, tunnelled_ns);
+    account.busy[Category::Framework] = account.busy[Category::Framework].saturating_sub(untold_ns);
+    add(&mut account.busy, Category::Unknown, untold_ns);
     account
 }
 

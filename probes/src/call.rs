@@ -58,6 +58,45 @@ pub enum Joined {
     Unknown,
 }
 
+impl Call {
+    /// Whether it upgraded its connection, which then is open for as long as it is wanted.
+    pub fn is_tunnel(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.tunnel.is_some())
+    }
+}
+
+impl Joined {
+    /// Every way, the surest first.
+    pub const ALL: [Self; 10] = [
+        Self::Named,
+        Self::Traced,
+        Self::Began,
+        Self::Continued,
+        Self::Edited,
+        Self::Trimmed,
+        Self::Rewritten,
+        Self::Retried,
+        Self::Forked,
+        Self::Unknown,
+    ];
+
+    /// The word for it in data and on screens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Traced => "traced",
+            Self::Began => "began",
+            Self::Continued => "continued",
+            Self::Edited => "edited",
+            Self::Trimmed => "trimmed",
+            Self::Rewritten => "rewritten",
+            Self::Retried => "retried",
+            Self::Forked => "forked",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One model request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
@@ -94,6 +133,9 @@ pub struct Call {
     pub tools: Vec<ToolRequest>,
     /// Ids of the tool results that the request brought.
     pub tool_results: Vec<String>,
+    /// Whether the request's last message stands right behind a model's.
+    #[serde(default)]
+    pub follows_answer: bool,
     /// How it ended.
     pub ending: Ending,
     /// How its run was found.

@@ -1,14 +1,16 @@
 //! Spans concluded from calls alone: the tools between an answer that asked for them and the request that brings their
-//! results. Where the agent reports its own tool spans, those stand and nothing is concluded.
+//! results, and the pauses between a finished answer and the user's next message. Where the agent reports spans of its own, those stand and
+//! nothing is concluded.
 //!
-//! Nothing is concluded about people: within one run, a call after a finished answer may as well be the agent's next step.
+//! Nothing is concluded about people: within one run, the next message may as well be the agent's own. A pause says just that.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
-use crate::call::{Call, ToolRequest};
+use crate::call::{Call, Ending, ToolRequest};
 use crate::classify::{Class, classify, tool_call_id};
 use crate::names;
+use crate::phase::Phase;
 use crate::run::Run;
 use crate::span::{Origin, Span, SpanId, TraceId};
 use crate::time::Stamp;
@@ -20,15 +22,23 @@ const DEPTH: usize = 64;
 /// One `execute_tool` span for each tool that a call of the run asked for and a later one brought the result of: from the
 /// last byte of the answer to the arrival of the first request with its result, so that parallel tools share one interval.
 /// It lies inside the agent span around the call that asked, or else at the run's root. Left out where a tool span was
-/// reported for the same tool call, or one that tells no call overlaps the interval. Ids are derived from the calls', so that they stay the same.
+/// reported for the same tool call, or one that tells no call overlaps the interval. And a `pause` for each finished answer that the
+/// user's next message follows, unless the agent tells of itself. Ids are derived from the calls', so that they stay the same.
 pub fn inferred_spans(run: &Run, calls: &[Call], spans: &[impl Borrow<Span>]) -> Vec<Span> {
     let gaps = gaps(calls);
-    if gaps.is_empty() {
+    let pauses = pauses(calls);
+    if gaps.is_empty() && pauses.is_empty() {
         return Vec::new();
     }
     let spans: Vec<&Span> = spans.iter().map(Borrow::borrow).collect();
+    let mut inferred: Vec<Span> = Vec::new();
+    if !spans.iter().any(|span| is_agents(span)) {
+        inferred.extend(pauses.iter().map(|&(answer, next)| pause(run, answer, next)));
+    }
+    if gaps.is_empty() {
+        return inferred;
+    }
     let told = Told::new(&spans);
-    let mut inferred = Vec::new();
     for gap in gaps.iter().filter(|gap| !told.covers(gap)) {
         let parent = told.agent_around(gap.asked).unwrap_or((run.trace_id, run.root_span_id));
         inferred.push(gap.span(parent));
@@ -88,6 +98,50 @@ fn gaps(calls: &[Call]) -> Vec<Gap<'_>> {
         }
     }
     gaps
+}
+
+/// Finished answers and the calls that bring the user's next message: each the first call after the last answer before it, with no
+/// other call under way between the two.
+fn pauses(calls: &[Call]) -> Vec<(&Call, &Call)> {
+    if !calls.iter().any(|call| call.follows_answer) {
+        return Vec::new();
+    }
+    let mut in_order: Vec<&Call> = calls.iter().collect();
+    in_order.sort_by(|a, b| (a.start, &a.id).cmp(&(b.start, &b.id)));
+    let mut pauses = Vec::new();
+    let mut last: Option<&Call> = None;
+    for call in in_order {
+        let finished = |last: &&Call| last.ending == Ending::Answered && last.tools.is_empty();
+        let over = |last: &&Call| last.end.is_some_and(|end| end < call.start);
+        if let Some(answer) = last.filter(finished).filter(over).filter(|_| call.follows_answer) {
+            pauses.push((answer, call));
+        }
+        let end = |call: &Call| call.end.unwrap_or(Stamp(u64::MAX));
+        last = Some(last.filter(|last| end(last) > end(call)).unwrap_or(call));
+    }
+    pauses
+}
+
+fn pause(run: &Run, answer: &Call, next: &Call) -> Span {
+    let span_id = SpanId::derived(&[&answer.id, &next.id, Phase::Pause.name()]);
+    Span {
+        trace_id: run.trace_id,
+        parent_id: Some(run.root_span_id),
+        start: answer.end.unwrap_or(next.start),
+        end: Some(next.start),
+        attributes: vec![
+            attribute(names::PHASE, Phase::Pause.name()),
+            attribute(names::ORIGIN, "inferred"),
+        ],
+        origin: Origin::Inferred,
+        ..bare_span(answer, span_id, Phase::Pause.name().into())
+    }
+}
+
+/// Whether an agent tells of itself, and so of what it does between its calls.
+fn is_agents(span: &Span) -> bool {
+    let about = [Class::Agent, Class::Tool, Class::Human, Class::Framework];
+    span.origin == Origin::Reported && about.contains(&classify(span))
 }
 
 /// What spans say, looked up by id.

@@ -60,13 +60,16 @@ pub enum Phase {
     Stream,
     /// A connection that was upgraded, to WebSocket say, is open, and nobody tells what goes on.
     Tunnel,
+    /// Between a finished answer and the user's next message in the same run: a person's time or the agent's own, which cannot be told
+    /// apart from outside.
+    Pause,
     /// A run's time after its last model call or tool.
     Shutdown,
 }
 
 impl Phase {
     /// Every phase, in the order in which a run goes through them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Startup,
         Self::Client,
         Self::Mcp,
@@ -93,6 +96,7 @@ impl Phase {
         Self::Wait,
         Self::Stream,
         Self::Tunnel,
+        Self::Pause,
         Self::Shutdown,
     ];
 
@@ -125,6 +129,7 @@ impl Phase {
             Self::Wait => "wait",
             Self::Stream => "stream",
             Self::Tunnel => "tunnel",
+            Self::Pause => "pause",
             Self::Shutdown => "shutdown",
         }
     }
@@ -150,7 +155,7 @@ impl Phase {
                 Category::Speculation
             }
             Self::Startup | Self::Shutdown => Category::Framework,
-            Self::Tunnel => Category::Unknown,
+            Self::Tunnel | Self::Pause => Category::Unknown,
             Self::Client
             | Self::Mcp
             | Self::Receive

@@ -111,6 +111,7 @@ pub(crate) fn call(number: u64, start: u64, end: impl Into<Option<u64>>) -> Call
         reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
+        follows_answer: false,
         ending: Ending::Answered,
         joined: Joined::Named,
         speculation: None,

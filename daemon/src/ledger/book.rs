@@ -155,6 +155,7 @@ impl Book {
             reasoning_tokens: 0,
             tools: Vec::new(),
             tool_results: arrival.tool_results,
+            follows_answer: follows_answer(&arrival.keys.links),
             ending: Ending::Open,
             joined,
             speculation: None,
@@ -451,6 +452,11 @@ impl Book {
         }
         !oldest.is_empty()
     }
+}
+
+/// Whether the last message of a conversation stands right behind a model's.
+fn follows_answer(links: &[Link]) -> bool {
+    matches!(links, [.., before, last] if before.by_model && !last.by_model)
 }
 
 /// Counts a run that is over, and tells who watches.

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Request, Response, Version};
 use dwell_probes::phase::Phase;
 use dwell_probes::time::Stamp;
 use dwell_wire::upstream::Problem;
@@ -87,10 +87,15 @@ impl Client {
                 watch.sending = Some(sending);
             }
             let harmless = matches!(told, Told::Call(_));
+            // The version is each connection's own.
+            *request.version_mut() = Version::HTTP_11;
             let again = if reused { Again::keep(&request, harmless, progress) } else { None };
             link.listen();
             match self.exchange(&mut link, request, progress, told.call()).await {
-                Ok(response) => return Ok(Answer { response, link }),
+                Ok(mut response) => {
+                    *response.version_mut() = Version::HTTP_11;
+                    return Ok(Answer { response, link });
+                }
                 // The connection ended while it rested; nothing of the request was sent.
                 Err(Failed::Unsent(again)) if reused => request = *again,
                 Err(Failed::Unsent(_)) => return Err(self.reset("it closed the new connection")),

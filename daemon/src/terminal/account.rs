@@ -10,9 +10,9 @@ use dwell_probes::relay::GatewayTime;
 use dwell_probes::report::{CallReport, RunReport};
 use dwell_probes::run::RunState;
 
-use super::Screen;
 use super::format::{bar, clip, count, duration, per_cent, share, speed};
 use super::table::{Align, columns};
+use super::{Screen, remarks};
 
 /// The widest line.
 const WIDTH: usize = 80;
@@ -175,6 +175,9 @@ const fn remark(phase: Phase) -> &'static str {
         Phase::Shutdown => "after the last call or tool",
         Phase::Mcp => "MCP apart from tool calls",
         Phase::Client => "in the client's library, around its requests",
+        Phase::Retry => "on connections that had been closed",
+        Phase::Tunnel => "connections open whose bytes are not read",
+        Phase::Pause => "between an answer and the user's next message",
         _ => "",
     }
 }
@@ -252,15 +255,12 @@ fn calls(report: &RunReport, screen: Screen) -> Vec<String> {
         Align::Right,
     ];
     let mut lines = with_faint_head(columns(&aligns, &rows), screen);
-    for (index, call) in shown {
-        if let Some(error) = &call.error {
-            lines.push(screen.bad(&clip(&format!("call {}: {error}", index + 1), WIDTH)));
-        }
-    }
+    lines.extend(remarks::calls(shown, WIDTH, screen));
     let hidden = report.calls.len().saturating_sub(MAX_CALLS);
     if hidden > 0 {
         lines.push(format!("and {} more, which --json shows", count(hidden, "call")));
     }
+    lines.extend(remarks::joined(report, WIDTH));
     lines
 }
 

@@ -79,7 +79,6 @@ pub(super) fn memory(bytes: u64) -> String {
 }
 
 /// An amount of data as it is counted on disks and networks: `640 B`, `48.1 kB`, `8.31 GB`.
-#[cfg(any(feature = "engine", test))]
 pub(super) fn size(bytes: u64) -> String {
     let bytes = bytes as f64;
     for (unit, bytes_of_it) in [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {

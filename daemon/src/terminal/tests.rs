@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dwell_probes::cache::{CacheUse, Change, Recomputed};
+use dwell_probes::call::Joined;
 use dwell_probes::category::{Category, PerCategory};
 use dwell_probes::phase::Phase;
+use dwell_probes::relay::{EndedBy, Relayed, Tunnel};
 use dwell_probes::report::{CallReport, RunFacts, RunReport, ToolReport, total};
 use dwell_probes::run::RunState;
 use dwell_probes::speculation::{DraftSource, Speculation};
@@ -91,7 +93,7 @@ fn call(
         reasoning_tokens: 0,
         tokens_per_second: Some(rate),
         phases: BTreeMap::new(),
-        joined: dwell_probes::call::Joined::Began,
+        joined: Joined::Began,
         error: None,
         speculation,
         relay: None,
@@ -398,4 +400,30 @@ fn a_slow_start_does_not_hide_how_the_work_is_split() {
     report.phases.insert(Phase::Startup, 2500 * MS);
     report.phases.insert(Phase::Shutdown, 500 * MS);
     check("slow_start.txt", &account::full(&report, Screen::PLAIN));
+}
+
+#[test]
+fn how_calls_were_found_and_what_became_of_their_connections() {
+    let mut report = usual();
+    let relayed = |retried, tunnel| Some(Relayed { retried, tunnel, ..Relayed::default() });
+    let first = CallReport { upstream: "cloud".to_owned(), ..report.calls[0].clone() };
+    let tunnel = Tunnel {
+        protocol: "websocket".to_owned(),
+        sent_bytes: 1_234,
+        received_bytes: 5_678_901,
+        ended_by: EndedBy::Upstream,
+    };
+    let joined = |joined, relay| CallReport { joined, relay, ..first.clone() };
+    report.calls = vec![
+        joined(Joined::Began, None),
+        joined(Joined::Continued, relayed(true, None)),
+        joined(Joined::Continued, None),
+        joined(Joined::Forked, relayed(false, Some(tunnel))),
+        joined(Joined::Unknown, None),
+    ];
+    report.account[Category::Unknown] += 2000 * MS;
+    report.wall_ns += 2000 * MS;
+    report.phases.insert(Phase::Pause, 1500 * MS);
+    report.phases.insert(Phase::Tunnel, 500 * MS);
+    check("remarks.txt", &account::full(&report, Screen::PLAIN));
 }

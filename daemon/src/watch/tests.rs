@@ -138,6 +138,7 @@ fn run(at: u64, ms: u64) -> Arc<RunReport> {
         reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
+        follows_answer: false,
         ending: Ending::Answered,
         speculation: None,
         relay: None,

@@ -26,6 +26,20 @@ fn openai_agents_sdk() {
 }
 
 #[test]
+fn openai_agents_sdk_instrumented_from_outside() {
+    let python = installed::agents();
+    let script = "openai_agents_agent.py";
+    let options = &["--instrument"][..];
+    let told =
+        Agent { python: &python, script, model: "builtin", options }.run(&["--instrumented"]);
+    told.check_requests();
+    told.check_measured_tool();
+    // The framework's own spans lie around calls and tool: nothing between the first and the last is unexplained.
+    assert_eq!(told.category("inferred", "framework"), 0, "{}", told.shown);
+    assert!(told.category("account", "framework") > 0, "{}", told.shown);
+}
+
+#[test]
 fn langgraph() {
     let (silent, traced) = both("langgraph_agent.py");
     silent.check_inferred_tool();

@@ -12,6 +12,7 @@ const AGENTS: &[&str] = &[
     "langgraph==1.2.22",
     "openai-agents==0.24.0",
     "openinference-instrumentation-openai-agents==2.6.0",
+    "opentelemetry-distro==0.66b2",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
     "opentelemetry-sdk==1.45.2",
     "pydantic-ai-slim[openai,mcp]==2.68.0",

@@ -17,4 +17,5 @@ mod packages;
 mod pydantic_ai;
 #[path = "../../engine/tests/parity/python.rs"]
 mod python;
+mod realtime;
 mod told;

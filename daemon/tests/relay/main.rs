@@ -6,9 +6,11 @@
 mod account;
 mod faults;
 mod mcp;
+mod methods;
 mod routes;
 mod secrets;
 mod stale;
 mod tls;
+mod tunnel;
 mod upstream;
 mod wire;

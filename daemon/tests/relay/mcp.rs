@@ -63,7 +63,10 @@ async fn a_tools_call_becomes_a_tool_of_the_run() {
     let mut sent = call.clone();
     sent["params"]["_meta"]["traceparent"].take();
     assert_eq!(got, sent, "nothing else changed");
-    let report = spans(&daemon, "r1", 1).await;
+    // The tool and, on a new connection, what reaching its server took, which is no work of the tool's.
+    let report = spans(&daemon, "r1", 2).await;
+    let connect = report["phases"]["connect"].as_u64().unwrap();
+    assert!(connect > 0 && report["account"]["http"].as_u64().unwrap() >= connect, "{report}");
     let tool = &report["tools"][0];
     assert_eq!(
         (&tool["name"], &tool["calls"], &tool["inferred"]),
@@ -71,6 +74,14 @@ async fn a_tools_call_becomes_a_tool_of_the_run() {
     );
     assert!(tool["wall_ns"].as_u64().unwrap() > 0);
     assert!(!report.to_string().contains("planted"));
+
+    // The next one finds the connection open.
+    let mut client = ask(&daemon, "/r/r1/mcp/files", &call).await;
+    server.go.send(()).unwrap();
+    read_to(&mut client, answer).await;
+    let report = spans(&daemon, "r1", 3).await;
+    assert_eq!((&report["tools"][0]["calls"], &report["spans"]), (&json!(2), &json!(3)));
+    assert_eq!(report["phases"]["connect"], connect);
 }
 
 #[tokio::test]

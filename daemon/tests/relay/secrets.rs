@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt as _;
 
 use super::upstream::*;
 
@@ -78,6 +79,10 @@ async fn plant(address: &str) {
             .header("cookie", "cookie-planted");
         request.body(body).send().await.unwrap().bytes().await.unwrap();
     }
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let upgrade = "GET /r/r1/u/up/v1/realtime?model=m&key=query-planted HTTP/1.1\r\nhost: d\r\nconnection: upgrade\r\nupgrade: websocket\r\nauthorization: Bearer sk-planted-theirs\r\nsec-websocket-protocol: openai-insecure-api-key.sk-planted-theirs\r\n\r\n";
+    connection.write_all(upgrade.as_bytes()).await.unwrap();
+    read_to(&mut connection, "200 OK").await;
 }
 
 #[tokio::test]

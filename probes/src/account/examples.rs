@@ -424,3 +424,15 @@ fn what_goes_on_over_an_upgraded_connection_is_unknown_but_for_what_others_tell(
     let phases = [(Phase::Tunnel, 48)];
     assert_eq!(account.phases, BTreeMap::from(phases));
 }
+
+#[test]
+fn a_pause_is_not_the_frameworks_time() {
+    let account = over_100(&[
+        span(1, 0, 0, 100).agent(),
+        span(2, 1, 10, 40).model(),
+        span(3, 1, 40, 90).phase(Phase::Pause),
+    ]);
+    let expected = split(&[(Framework, 10 + 10), (Generation, 30), (Unknown, 50)]);
+    assert_eq!((account.blocking, account.busy), (expected, expected));
+    assert_eq!(account.phases, BTreeMap::from([(Phase::Pause, 50)]));
+}

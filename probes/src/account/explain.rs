@@ -46,11 +46,12 @@ impl Explanation {
             container: Container::Agent,
         }
     }
-}
 
-/// The explanation of an agent's own time while an upgraded connection is open.
-pub(super) const TUNNEL: Explanation =
-    Explanation { phase: Some(Phase::Tunnel), ..Explanation::unclaimed(false) };
+    /// The explanation of an agent's own time where nobody can tell what it does.
+    pub(super) const fn untold(why: Phase) -> Self {
+        Self { phase: Some(why), ..Self::unclaimed(false) }
+    }
+}
 
 /// One explanation for each node.
 pub(super) fn explain(forest: &Forest<'_>, root: Explanation) -> Vec<Explanation> {

@@ -50,14 +50,17 @@ pub(super) struct Forest<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// Every node, parents before children.
     pub(super) order: Vec<usize>,
-    /// When upgraded connections were open, disjoint and in order: no nodes, since they say nothing of what went on.
-    pub(super) tunnels: Vec<(u64, u64)>,
+    /// When nobody can tell what an agent does, disjoint and in order.
+    pub(super) untold: Vec<Untold>,
     /// How many spans there were, with those that mean nothing.
     pub(super) spans: usize,
     pub(super) shifts: Shifts,
     window: (u64, u64),
     children: Children,
 }
+
+/// From when to when nobody can tell what an agent does, and why.
+pub(super) type Untold = (u64, u64, Phase);
 
 /// The children of all nodes in one vector, each node's ordered by start.
 #[derive(Debug)]
@@ -91,9 +94,9 @@ impl Children {
 
 impl<'a> Forest<'a> {
     pub(super) fn new(spans: impl IntoIterator<Item = &'a Span>, window: (Stamp, Stamp)) -> Self {
-        let (mut nodes, tunnels) = unite(spans);
-        let spans = nodes.len() + tunnels.len();
-        let tunnels = united(tunnels);
+        let (mut nodes, untold) = unite(spans);
+        let spans = nodes.len() + untold.len();
+        let untold = disjoint(untold);
         nest::nest(&mut nodes);
         cut_cycles(&mut nodes);
         adopt::adopt(&mut nodes);
@@ -110,7 +113,7 @@ impl<'a> Forest<'a> {
         }
         let window = (window.0.0, window.1.0.max(window.0.0));
         let shifts = Shifts::default();
-        let mut forest = Self { nodes, order, tunnels, spans, shifts, window, children };
+        let mut forest = Self { nodes, order, untold, spans, shifts, window, children };
         forest.place();
         forest.sort_children();
         forest
@@ -126,17 +129,18 @@ impl<'a> Forest<'a> {
         self.nodes.get(node).map_or(self.window, |node| (node.start, node.end))
     }
 
-    /// The interval in pieces, each with whether an upgraded connection was open in it.
-    pub(super) fn pieces(&self, from: u64, to: u64) -> Vec<(u64, u64, bool)> {
+    /// The interval in pieces, each with why nobody can tell what an agent does in it.
+    pub(super) fn pieces(&self, from: u64, to: u64) -> Vec<(u64, u64, Option<Phase>)> {
         let mut pieces = Vec::new();
         let mut at = from;
-        let first = self.tunnels.partition_point(|&(_, end)| end <= from);
-        for &(start, end) in self.tunnels.iter().skip(first).take_while(|&&(start, _)| start < to) {
+        let first = self.untold.partition_point(|&(_, end, _)| end <= from);
+        let inside = self.untold.iter().skip(first).take_while(|&&(start, ..)| start < to);
+        for &(start, end, why) in inside {
             let (start, end) = (start.max(at), end.min(to));
-            pieces.extend([(at, start, false), (start, end, true)]);
+            pieces.extend([(at, start, None), (start, end, Some(why))]);
             at = end;
         }
-        pieces.push((at, to, false));
+        pieces.push((at, to, None));
         pieces
     }
 
@@ -188,18 +192,24 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Intervals as disjoint ones in order.
-fn united(mut intervals: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    let mut open: Vec<(u64, u64)> = Vec::new();
-    intervals.retain(|(start, end)| start < end);
+/// The intervals without what they have in common, in order.
+fn disjoint(mut intervals: Vec<Untold>) -> Vec<Untold> {
     intervals.sort_unstable();
-    for (start, end) in intervals {
-        match open.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => open.push((start, end)),
-        }
+    let mut free = 0;
+    intervals.retain_mut(|(start, end, _)| {
+        *start = (*start).max(free);
+        free = free.max(*end);
+        start < end
+    });
+    intervals
+}
+
+/// Phases that are no work of anybody's, but say that an agent's own time cannot be explained.
+const fn is_untold(class: Class) -> Option<Phase> {
+    match class {
+        Class::Phase(phase @ (Phase::Tunnel | Phase::Pause)) => Some(phase),
+        _ => None,
     }
-    open
 }
 
 /// Whether two spans tell the time by different clocks.
@@ -229,22 +239,20 @@ fn says_more(a: &Span, b: &Span) -> Ordering {
     more.then_with(|| if a == b { Ordering::Equal } else { texts(a).cmp(&texts(b)) })
 }
 
-/// One node for each id, parents looked up, and apart from them when upgraded connections were open. Spans without a valid id are
+/// One node for each id, parents looked up, and apart from them when nobody can tell what agents do. Spans without a valid id are
 /// left out, as OTLP asks.
-fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> (Vec<Node<'a>>, Vec<(u64, u64)>) {
+fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> (Vec<Node<'a>>, Vec<Untold>) {
     let valid = spans.into_iter().filter(|span| !span.span_id.is_zero());
     // Everything is taken from the spans in the order in which they come: looking them up by id would jump through memory.
     let taken = |span: &'a Span| (key(span), span.parent_id, Node::new(span, 0));
     let mut keyed: Vec<_> = valid.map(taken).collect();
     keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| says_more(b.2.span, a.2.span)));
     keyed.dedup_by_key(|(key, ..)| *key);
-    let mut tunnels = Vec::new();
+    let mut untold = Vec::new();
     keyed.retain(|(.., node)| {
-        let tunnel = node.class == Class::Phase(Phase::Tunnel);
-        if tunnel {
-            tunnels.push((node.start, node.end));
-        }
-        !tunnel
+        let why = is_untold(node.class);
+        untold.extend(why.map(|why| (node.start, node.end, why)));
+        why.is_none()
     });
     let root = keyed.len();
     let index: HashMap<_, usize, BuildHasherDefault<Digest>> =
@@ -253,7 +261,7 @@ fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> (Vec<Node<'a>>, Vec<(
         let parent = parent_id.and_then(|id| index.get(&(id, trace_id)).copied());
         Node { parent: parent.unwrap_or(root), ..node }
     };
-    (keyed.into_iter().map(node).collect(), tunnels)
+    (keyed.into_iter().map(node).collect(), untold)
 }
 
 /// Hashes ids, which are random already or at least differ, by mixing their bytes once.

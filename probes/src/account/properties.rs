@@ -39,6 +39,7 @@ fn dressed(bare: Span, meaning: u8) -> Span {
         10 => bare.phase(Phase::Draft),
         11 => bare.phase(Phase::Emit),
         12 => bare.phase(Phase::Tunnel),
+        13 => bare.phase(Phase::Pause),
         _ => bare,
     }
 }
@@ -47,7 +48,7 @@ fn dressed(bare: Span, meaning: u8) -> Span {
 fn any_span() -> impl Strategy<Value = Span> {
     let ids = (0_u64..14, 0_u64..16, any::<bool>());
     let times = (time(), proptest::option::weighted(0.8, time()));
-    (ids, times, 0_u8..15, any_origin(), any_kind()).prop_map(
+    (ids, times, 0_u8..16, any_origin(), any_kind()).prop_map(
         |((number, parent, other_trace), (start, end), meaning, origin, kind)| {
             let mut bare = span(number, parent, start, end);
             if other_trace && number % 5 == 0 {
@@ -96,8 +97,9 @@ proptest! {
         }
         let unclaimed = if agent { Category::Unknown } else { Category::Framework };
         let agents = spans.iter().any(|span| span.name.starts_with("invoke_agent"));
-        let tunnels = account.phases.contains_key(&Phase::Tunnel);
-        prop_assert!(account.blocking[unclaimed] == 0 || (!agent && agents) || (agent && tunnels));
+        let untold = [Phase::Tunnel, Phase::Pause];
+        let told_so = untold.iter().any(|phase| account.phases.contains_key(phase));
+        prop_assert!(account.blocking[unclaimed] == 0 || (!agent && agents) || (agent && told_so));
     }
 
     #[test]

@@ -109,3 +109,25 @@ fn a_tool_lies_inside_the_agent_that_asked() {
     assert_eq!(parent(&cycle), Some(id(1)));
     assert_eq!(calls[0].end, Some(Stamp(1100)));
 }
+
+#[test]
+fn a_pause_lies_between_a_finished_answer_and_the_next_message_unless_the_agent_tells_of_itself() {
+    let next = |number, start, end| Call { follows_answer: true, ..call(number, start, end) };
+    let pauses = |calls: &[Call], spans: &[Span]| -> Vec<(u64, u64)> {
+        let inferred = inferred_spans(&run(None), calls, spans);
+        let paused = inferred.iter().filter(|span| classify(span) == Class::Phase(Phase::Pause));
+        paused.map(|span| (span.start.0, span.end.unwrap().0)).collect()
+    };
+    let calls = [call(2, 1000, 1100), next(3, 1500, 1600), call(4, 1700, 1800)];
+    assert_eq!(pauses(&calls, &[]), [(1100, 1500)]);
+    assert_eq!(pauses(&calls, &[span(9, 1, 900, 950).agent().reported()]), []);
+    assert_eq!(pauses(&calls, &[span(9, 1, 900, 950).http().reported()]), [(1100, 1500)]);
+    // An answer that asked for tools is followed by their results, and a failed one by another try.
+    let asked = [call(2, 1000, 1100).asks("a", "search"), next(3, 1500, 1600).brings("a")];
+    assert_eq!(pauses(&asked, &[]), []);
+    let failed = Call { ending: Ending::HungUp, ..call(2, 1000, 1100) };
+    assert_eq!(pauses(&[failed, next(3, 1500, 1600)], &[]), []);
+    // While another call is under way nobody pauses.
+    let beside = [call(2, 1000, 1100), call(4, 1050, 2000), next(3, 1500, 1600)];
+    assert_eq!(pauses(&beside, &[]), []);
+}

@@ -46,6 +46,9 @@ impl LatencyBudget {
         let (Some(end), false) = (call.end, call.ending == Ending::HungUp) else {
             return Vec::new();
         };
+        if call.is_tunnel() {
+            return Vec::new();
+        }
         let answered = call.ending == Ending::Answered;
         // What the client did wrong is not the path's latency.
         if !answered && (400..500).contains(&status) && status != 408 && status != 429 {

@@ -42,8 +42,11 @@ pub fn call_samples(
     };
     let with_error = || who.iter().cloned().chain([error.clone()]).collect::<Vec<Text>>();
     let took = seconds(end.since(call.start));
-    let mut samples = vec![seen(&list::REQUEST_DURATION, with_error(), took)];
-    if !engine {
+    let mut samples = Vec::new();
+    if !call.is_tunnel() {
+        samples.push(seen(&list::REQUEST_DURATION, with_error(), took));
+    }
+    if !engine && !call.is_tunnel() {
         samples.push(seen(&list::CLIENT_DURATION, with_error(), took));
     }
     if let (Some(first), Ending::Answered) = (call.first_token, &call.ending) {
@@ -76,7 +79,7 @@ pub fn call_samples(
         let labels = vec![phase.name().into(), model.clone(), upstream.clone()];
         seen(&list::PHASE_DURATION, labels, seconds(ns))
     }));
-    if let Some(relay) = &call.relay {
+    if let Some(relay) = call.relay.as_ref().filter(|relay| relay.tunnel.is_none()) {
         let parts = [("work", relay.gateway.work_ns()), ("residual", relay.gateway.residual_ns)];
         samples.extend(parts.map(|(part, ns)| {
             let labels = vec![call.upstream.clone().into(), part.into()];

@@ -115,6 +115,7 @@ fn call(span_id: SpanId, parent: SpanId, start: Stamp) -> Call {
         reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
+        follows_answer: false,
         ending: Ending::Answered,
         joined: Joined::Traced,
         speculation: None,

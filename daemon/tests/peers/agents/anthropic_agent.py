@@ -23,10 +23,7 @@ def search_code(pattern: str) -> str:
 
 
 started = time.time_ns()
-client = Anthropic(
-    api_key=os.environ.get("ANTHROPIC_API_KEY", "unused"),
-    base_url=os.environ.get("ANTHROPIC_BASE_URL", os.environ["OPENAI_BASE_URL"].removesuffix("/v1")),
-)
+client = Anthropic(api_key=os.environ.get("ANTHROPIC_API_KEY", "unused"))
 runner = client.beta.messages.tool_runner(
     model=sys.argv[2],
     max_tokens=256,

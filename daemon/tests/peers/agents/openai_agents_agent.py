@@ -1,4 +1,5 @@
-"""An agent of the OpenAI Agents SDK with two tools: `openai_agents_agent.py QUESTION MODEL [--traced]`."""
+"""An agent of the OpenAI Agents SDK with two tools: `openai_agents_agent.py QUESTION MODEL [--traced | --instrumented]`. Instrumented from outside it
+reports spans without a word about them here."""
 
 import sys
 import time
@@ -12,7 +13,7 @@ if told.TRACED:
     from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
 
     OpenAIAgentsInstrumentor().instrument(tracer_provider=told.trace_provider(), exclusive_processor=True)
-else:
+elif "--instrumented" not in sys.argv:
     # Its own tracing goes to OpenAI.
     set_tracing_disabled(True)
 
