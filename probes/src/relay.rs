@@ -226,8 +226,14 @@ pub struct Tunnel {
     pub sent_bytes: u64,
     /// Bytes from the upstream to the client.
     pub received_bytes: u64,
-    /// Who ended it.
+    /// Messages from the client to the upstream, of WebSocket.
+    pub sent_messages: u64,
+    /// Messages from the upstream to the client, of WebSocket.
+    pub received_messages: u64,
+    /// Who ended it: who closed the conversation where that is seen, else who hung up.
     pub ended_by: EndedBy,
+    /// The code with which the conversation was closed, where one was given.
+    pub close_code: Option<u16>,
 }
 
 /// Who ended a tunnel.

@@ -4,7 +4,7 @@
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -18,6 +18,7 @@ use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
 use dwell_wire::upstream::{Form, Problem};
+use dwell_wire::websocket::{Close, Frames};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
@@ -31,7 +32,7 @@ use super::upload::Upload;
 use super::{asked_uri, headers, target::Path};
 use crate::ids;
 use crate::ledger::{Arrival, Handle};
-use crate::record::{Ended, Recorder, keys};
+use crate::record::{self, Recorder, keys};
 
 /// Bytes of one direction that are on their way at once.
 const PIECE: usize = 16 << 10;
@@ -163,7 +164,7 @@ pub(super) async fn relay(
     desk.tunnels.tasks.spawn(async move {
         let client = match switch.client.await {
             Ok(client) => client,
-            Err(error) => return call.ended(EndedBy::Client, Some(&error.to_string()), (0, 0)),
+            Err(error) => return call.ended(Ended::at_once(&error)),
         };
         pass(client, upstream, &stop, call).await;
     });
@@ -179,15 +180,22 @@ fn protocol(headers: &HeaderMap) -> String {
 async fn pass(client: Upgraded, upstream: Upgraded, stop: &CancellationToken, mut call: Call) {
     let (mut from_client, mut to_client) = split(TokioIo::new(client));
     let (mut from_upstream, mut to_upstream) = split(TokioIo::new(upstream));
-    let (mut sent, mut received) = (0, 0);
+    let reads = call.switched.as_ref().is_some_and(|(_, protocol)| protocol == "websocket");
+    let closed = Mutex::default();
+    let mut sent = Passed::new(EndedBy::Client, reads);
+    let mut received = Passed::new(EndedBy::Upstream, reads);
     let (by, failed) = tokio::select! {
-        end = pump(&mut from_client, &mut to_upstream, &mut sent) => end.seen_from(EndedBy::Client, EndedBy::Upstream),
-        end = pump(&mut from_upstream, &mut to_client, &mut received) => end.seen_from(EndedBy::Upstream, EndedBy::Client),
+        end = pump(&mut from_client, &mut to_upstream, &mut sent, &closed) => {
+            end.seen_from(EndedBy::Client, EndedBy::Upstream)
+        }
+        end = pump(&mut from_upstream, &mut to_client, &mut received, &closed) => {
+            end.seen_from(EndedBy::Upstream, EndedBy::Client)
+        }
         () = stop.cancelled() => (EndedBy::Daemon, None),
     };
-    call.ended(by, failed.map(|error| error.to_string()).as_deref(), (sent, received));
-    // Before the task is done: whoever stops the daemon waits for it to be written down, and for no more.
-    drop(call);
+    let closed = closed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = failed.map(|error| error.to_string());
+    call.ended(Ended { by, failed, closed, sent: sent.total(), received: received.total() });
     let lingers = async {
         match by {
             EndedBy::Client => farewell(&mut to_upstream, &mut from_upstream).await,
@@ -198,6 +206,34 @@ async fn pass(client: Upgraded, upstream: Upgraded, stop: &CancellationToken, mu
     tokio::select! {
         _gone = tokio::time::timeout(LINGER, lingers) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// What went in one direction.
+struct Passed {
+    by: EndedBy,
+    bytes: u64,
+    frames: Option<Frames>,
+}
+
+impl Passed {
+    fn new(by: EndedBy, reads: bool) -> Self {
+        Self { by, bytes: 0, frames: reads.then(Frames::default) }
+    }
+
+    fn take(&mut self, piece: &[u8], closed: &Mutex<Option<(EndedBy, Close)>>) {
+        self.bytes += piece.len() as u64;
+        let Some(frames) = &mut self.frames else { return };
+        frames.push(piece);
+        if let Some(close) = frames.closed() {
+            let mut closed = closed.lock().unwrap_or_else(PoisonError::into_inner);
+            closed.get_or_insert((self.by, close));
+        }
+    }
+
+    /// Bytes and messages.
+    fn total(&self) -> (u64, u64) {
+        (self.bytes, self.frames.as_ref().map_or(0, Frames::messages))
     }
 }
 
@@ -218,27 +254,29 @@ impl End {
     }
 }
 
-/// Passes on one direction. The next piece is read when the last was taken.
+/// Passes on one direction. The next piece is read when the last was taken. Who closes the conversation first is in `closed`.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    count: &mut u64,
+    passed: &mut Passed,
+    closed: &Mutex<Option<(EndedBy, Close)>>,
 ) -> End {
-    let mut piece = vec![0; PIECE];
+    let mut buffer = vec![0; PIECE];
     loop {
-        let length = match from.read(&mut piece).await {
+        let piece = match from.read(&mut buffer).await {
             Ok(0) => return End::Source(None),
-            Ok(length) => length,
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
             Err(error) => return End::Source(Some(error)),
         };
+        // Before it leaves: the answer to it may come at once.
+        passed.take(piece, closed);
         let written = async {
-            to.write_all(piece.get(..length).unwrap_or_default()).await?;
+            to.write_all(piece).await?;
             to.flush().await
         };
         if let Err(error) = written.await {
             return End::Destination(error);
         }
-        *count += length as u64;
     }
 }
 
@@ -251,6 +289,28 @@ async fn farewell(
     let mut rest = vec![0; PIECE];
     while from.read(&mut rest).await? > 0 {}
     Ok(())
+}
+
+/// How a tunnel ended.
+struct Ended {
+    /// Who hung up.
+    by: EndedBy,
+    /// What went wrong with a connection.
+    failed: Option<String>,
+    /// Who closed the conversation first, as WebSocket has it.
+    closed: Option<(EndedBy, Close)>,
+    /// Bytes and messages from the client.
+    sent: (u64, u64),
+    /// Bytes and messages from the upstream.
+    received: (u64, u64),
+}
+
+impl Ended {
+    /// A client that was gone before it had the answer.
+    fn at_once(error: &hyper::Error) -> Self {
+        let failed = Some(error.to_string());
+        Self { by: EndedBy::Client, failed, closed: None, sent: (0, 0), received: (0, 0) }
+    }
 }
 
 /// What is to be written down.
@@ -272,20 +332,32 @@ impl Call {
         self.tell(status, ending, None);
     }
 
-    /// The tunnel is over. A `failure` is one of a connection; without one it was closed in an orderly way.
-    fn ended(&mut self, by: EndedBy, failure: Option<&str>, (sent, received): (u64, u64)) {
-        let ending = match (by, failure) {
-            (EndedBy::Daemon, _) => Ending::Failed("dwell was told to stop".to_owned()),
-            (EndedBy::Client, Some(_)) => Ending::HungUp,
-            (EndedBy::Upstream, Some(why)) => {
+    /// The tunnel is over.
+    fn ended(&mut self, ended: Ended) {
+        let Ended { by, failed, closed, sent, received } = ended;
+        let code = closed.and_then(|(_, close)| close.code);
+        let ending = match (by, failed, closed) {
+            (_, _, Some((by, close))) if !close.is_normal() => {
+                let code = code.unwrap_or_default();
+                Ending::Failed(format!("the {} closed it with code {code}", by.name()))
+            }
+            (_, _, Some(_)) | (EndedBy::Client | EndedBy::Upstream, None, None) => Ending::Answered,
+            (EndedBy::Daemon, ..) => Ending::Failed("dwell was told to stop".to_owned()),
+            (EndedBy::Client, Some(_), None) => Ending::HungUp,
+            (EndedBy::Upstream, Some(why), None) => {
                 Ending::Failed(format!("the upstream broke off: {why}"))
             }
-            (_, None) => Ending::Answered,
         };
         let protocol = self.switched.as_ref().map(|(_, protocol)| protocol.clone());
-        let protocol = protocol.unwrap_or_default();
-        let (sent_bytes, received_bytes) = (sent, received);
-        let tunnel = Tunnel { protocol, sent_bytes, received_bytes, ended_by: by };
+        let tunnel = Tunnel {
+            protocol: protocol.unwrap_or_default(),
+            sent_bytes: sent.0,
+            received_bytes: received.0,
+            sent_messages: sent.1,
+            received_messages: received.1,
+            ended_by: closed.map_or(by, |(by, _)| by),
+            close_code: code,
+        };
         self.tell(StatusCode::SWITCHING_PROTOCOLS.as_u16(), ending, Some(tunnel));
     }
 
@@ -313,7 +385,8 @@ impl Call {
             tunnel,
             ..Relayed::default()
         });
-        self.recorder.ended(status, Ended { end, ..Ended::bare(ending, timeline) });
+        let ended = record::Ended { end, ..record::Ended::bare(ending, timeline) };
+        self.recorder.ended(status, ended);
     }
 }
 

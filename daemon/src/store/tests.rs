@@ -44,6 +44,7 @@ fn call(start: Stamp) -> Call {
         reasoning_tokens: 0,
         tools: Vec::new(),
         tool_results: Vec::new(),
+        follows_answer: false,
         ending: Ending::Open,
         joined: dwell_probes::call::Joined::Began,
         speculation: None,

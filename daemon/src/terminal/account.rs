@@ -390,8 +390,10 @@ fn drafting(report: &RunReport) -> Vec<String> {
 
 /// What dwell itself took of relayed calls: its work, and apart from it what neither that nor waiting for others explains.
 fn relaying(report: &RunReport) -> Vec<String> {
-    let times: Vec<_> =
-        report.calls.iter().filter_map(|call| Some(call.relay.as_ref()?.gateway)).collect();
+    let relayed = report.calls.iter().filter_map(|call| call.relay.as_ref());
+    // Of an upgraded connection it is not measured.
+    let relayed = relayed.filter(|relay| relay.tunnel.is_none());
+    let times: Vec<_> = relayed.map(|relay| relay.gateway).collect();
     if times.is_empty() {
         return Vec::new();
     }

@@ -411,6 +411,9 @@ fn how_calls_were_found_and_what_became_of_their_connections() {
         protocol: "websocket".to_owned(),
         sent_bytes: 1_234,
         received_bytes: 5_678_901,
+        sent_messages: 1,
+        received_messages: 1_234,
+        close_code: Some(1011),
         ended_by: EndedBy::Upstream,
     };
     let joined = |joined, relay| CallReport { joined, relay, ..first.clone() };

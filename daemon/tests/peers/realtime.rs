@@ -86,7 +86,11 @@ fn a_conversation_over_websocket_is_one_call_of_its_run() {
     assert_eq!(call["error"], Value::Null);
     let tunnel = &call["relay"]["tunnel"];
     assert_eq!((&tunnel["protocol"], &tunnel["ended_by"]), (&json!("websocket"), &json!("client")));
+    assert_eq!(tunnel["close_code"], 1000);
     assert!(tunnel["sent_bytes"].as_u64() > Some(0) && tunnel["received_bytes"].as_u64() > Some(0));
+    // An update, an item, a request; a greeting, four words, the end.
+    let messages = (&tunnel["sent_messages"], &tunnel["received_messages"]);
+    assert_eq!(messages, (&json!(3), &json!(6)));
     // What the server did is not read, and not said to be anybody's.
     assert!(call["phases"]["tunnel"].as_u64() > Some(WORKS_NS), "{call:#}");
     assert!(report["account"]["unknown"].as_u64() > Some(WORKS_NS), "{report:#}");

@@ -12,6 +12,9 @@ use super::upstream::*;
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// The beginning of a message.
+const BEGUN: &str = "\x01\x02hi";
+
 const ASK: &str = "GET /r/r1/v1/realtime?model=gpt-realtime&api-key=query-planted HTTP/1.1\r\nHost: d\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: realtime, openai-insecure-api-key.protocol-planted\r\nAuthorization: Bearer key-planted\r\n\r\n";
 
 /// An upstream that has switched for its first client, as that client's request has it, and the connection.
@@ -34,7 +37,7 @@ async fn switch(first: &'static str) -> (Daemon, TcpStream, Switched) {
     let daemon = Daemon::new(&format!("[upstreams.up]\nurl = \"http://{addr}\"\n"), None).await;
     let mut client = daemon.connect().await;
     client.write_all(ASK.as_bytes()).await.unwrap();
-    let answer = read_to(&mut client, first).await;
+    let answer = read_to(&mut client, &format!("\r\n\r\n{first}")).await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     for header in
         ["Connection: Upgrade\r\n", "Upgrade: websocket\r\n", "Sec-WebSocket-Accept: s3pP"]
@@ -53,7 +56,7 @@ async fn ended(daemon: &Daemon) -> Value {
 
 #[tokio::test]
 async fn bytes_pass_both_ways_and_become_one_call() {
-    let (daemon, mut client, mut upstream) = switch("hello").await;
+    let (daemon, mut client, mut upstream) = switch("\x01\x05hello").await;
     let request = &upstream.request;
     assert!(
         request
@@ -70,7 +73,11 @@ async fn bytes_pass_both_ways_and_become_one_call() {
     ] {
         assert!(lower.contains(header), "{header} in {request}");
     }
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    // One message, masked by nothing.
+    let length = 999_986_u64.to_be_bytes();
+    let payload = (0..999_986_u32).map(|at| at.to_le_bytes()[0]);
+    let sent: Vec<u8> =
+        [0x82, 0xff].into_iter().chain(length).chain([0; 4]).chain(payload).collect();
     let echo = async {
         let mut got = vec![0; sent.len()];
         upstream.connection.read_exact(&mut got).await.unwrap();
@@ -89,7 +96,8 @@ async fn bytes_pass_both_ways_and_become_one_call() {
     let report = ended(&daemon).await;
     let call = &report["calls"][0];
     assert_eq!((&call["model"], &call["upstream"]), (&json!("gpt-realtime"), &json!("up")));
-    let tunnel = json!({"protocol": "websocket", "sent_bytes": 1_000_000, "received_bytes": 1005, "ended_by": "client"});
+    let tunnel = json!({"protocol": "websocket", "sent_bytes": 1_000_000, "received_bytes": 1007,
+        "sent_messages": 1, "received_messages": 0, "ended_by": "client", "close_code": null});
     assert_eq!((&call["relay"]["tunnel"], &call["error"]), (&tunnel, &Value::Null));
     // What went on in it is not known, and is not said to be.
     let open = call["phases"]["tunnel"].as_u64().unwrap();
@@ -100,18 +108,45 @@ async fn bytes_pass_both_ways_and_become_one_call() {
 
 #[tokio::test]
 async fn an_upstream_that_hangs_up_ends_the_client() {
-    let (daemon, mut client, mut upstream) = switch("hi").await;
+    let (daemon, mut client, mut upstream) = switch(BEGUN).await;
     upstream.connection.write_all(b"bye").await.unwrap();
     drop(upstream);
     assert_eq!(read_to(&mut client, "bye").await, "bye");
     assert_eq!(read_some(&mut client).await, "");
     let tunnel = ended(&daemon).await["calls"][0]["relay"]["tunnel"].clone();
-    assert_eq!((&tunnel["ended_by"], &tunnel["received_bytes"]), (&json!("upstream"), &json!(5)));
+    assert_eq!((&tunnel["ended_by"], &tunnel["received_bytes"]), (&json!("upstream"), &json!(7)));
+}
+
+#[tokio::test]
+async fn who_closes_a_conversation_ends_it_whoever_hangs_up() {
+    let refused = json!("the client closed it with code 1009");
+    for (code, error) in [(1000_u16, Value::Null), (1009, refused)] {
+        let (daemon, mut client, mut upstream) = switch("").await;
+        upstream.connection.write_all(b"\x81\x02hi\x81\x02ho").await.unwrap();
+        read_to(&mut client, "ho").await;
+        // Masked by nothing, which is a mask as well.
+        let [high, low] = code.to_be_bytes();
+        let said = [0x81, 0x81, 0, 0, 0, 0, b'x', 0x88, 0x82, 0, 0, 0, 0, high, low];
+        client.write_all(&said).await.unwrap();
+        // As RFC 6455 asks, the server answers and hangs up first.
+        let mut heard = [0; 15];
+        upstream.connection.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, said);
+        upstream.connection.write_all(&[0x88, 2, high, low]).await.unwrap();
+        drop(upstream);
+        while !read_some(&mut client).await.is_empty() {}
+        let call = ended(&daemon).await["calls"][0].clone();
+        let tunnel = &call["relay"]["tunnel"];
+        assert_eq!((&tunnel["ended_by"], &tunnel["close_code"]), (&json!("client"), &json!(code)));
+        let messages = (&tunnel["sent_messages"], &tunnel["received_messages"]);
+        assert_eq!(messages, (&json!(1), &json!(2)));
+        assert_eq!(call["error"], error);
+    }
 }
 
 #[tokio::test]
 async fn a_reset_is_told_with_its_side() {
-    let (daemon, client, mut upstream) = switch("hi").await;
+    let (daemon, client, mut upstream) = switch(BEGUN).await;
     client.set_zero_linger().unwrap();
     drop(client);
     assert_eq!(read_some(&mut upstream.connection).await, "");
@@ -119,7 +154,7 @@ async fn a_reset_is_told_with_its_side() {
     assert_eq!(call["relay"]["tunnel"]["ended_by"], "client");
     assert!(call["error"].as_str().unwrap().contains("client went away"), "{call}");
 
-    let (daemon, mut client, upstream) = switch("hi").await;
+    let (daemon, mut client, upstream) = switch(BEGUN).await;
     upstream.connection.set_zero_linger().unwrap();
     drop(upstream);
     assert_eq!(read_some(&mut client).await, "");
@@ -130,7 +165,7 @@ async fn a_reset_is_told_with_its_side() {
 
 #[tokio::test]
 async fn a_daemon_that_stops_ends_its_tunnels_and_writes_them_down() {
-    let (daemon, mut client, mut upstream) = switch("hi").await;
+    let (daemon, mut client, mut upstream) = switch(BEGUN).await;
     let Daemon { service, folder } = daemon;
     tokio::time::timeout(PATIENCE, service.stop()).await.unwrap();
     assert_eq!(read_some(&mut client).await, "");
@@ -146,7 +181,7 @@ async fn a_client_that_reads_slowly_slows_the_upstream_down() {
     const PIECES: usize = 2048;
     /// What may lie in the kernel's buffers on the way, and far less than there is.
     const AHEAD: usize = 48 << 20;
-    let (_daemon, mut client, mut upstream) = switch("hi").await;
+    let (_daemon, mut client, mut upstream) = switch(BEGUN).await;
     let written = Arc::new(AtomicUsize::new(0));
     let counted = written.clone();
     tokio::spawn(async move {

@@ -16,5 +16,6 @@ pub mod server_timing;
 pub mod sse;
 pub mod trace_context;
 pub mod upstream;
+pub mod websocket;
 
 pub use error::Error;

@@ -172,6 +172,9 @@ fn tunnelled() -> Vec<Span> {
         protocol: "websocket".to_owned(),
         sent_bytes: 10,
         received_bytes: 20,
+        sent_messages: 1,
+        received_messages: 2,
+        close_code: Some(1000),
         ended_by: EndedBy::Client,
     };
     let relay = Some(Relayed { tunnel: Some(tunnel), ..Relayed::default() });

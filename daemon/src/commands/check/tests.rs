@@ -72,6 +72,7 @@ impl Store {
                 reasoning_tokens: 0,
                 tools: Vec::new(),
                 tool_results: Vec::new(),
+                follows_answer: false,
                 ending: Ending::Answered,
                 speculation: None,
                 relay: None,
