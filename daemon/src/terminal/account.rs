@@ -176,8 +176,8 @@ const fn remark(phase: Phase) -> &'static str {
         Phase::Mcp => "MCP apart from tool calls",
         Phase::Client => "in the client's library, around its requests",
         Phase::Retry => "on connections that had been closed",
-        Phase::Tunnel => "connections open whose bytes are not read",
-        Phase::Pause => "between an answer and the user's next message",
+        Phase::Tunnel => "open connections that are not read",
+        Phase::Pause => "between an answer and the next message",
         _ => "",
     }
 }

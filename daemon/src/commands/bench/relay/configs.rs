@@ -69,8 +69,9 @@ pub(super) fn envoy(address: SocketAddr, upstream: SocketAddr) -> Value {
     }})
 }
 
-/// LiteLLM: one model, no key.
+/// LiteLLM: one model, no key, which it has to be told is meant.
 pub(super) fn litellm(upstream: SocketAddr) -> Value {
     let model = json!({"model": "openai/m", "api_base": format!("http://{upstream}/v1"), "api_key": "none"});
-    json!({"model_list": [{"model_name": "m", "litellm_params": model}]})
+    let open = json!({"dangerously_permit_weak_or_unset_master_key": true});
+    json!({"model_list": [{"model_name": "m", "litellm_params": model}], "general_settings": open})
 }
