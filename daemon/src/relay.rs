@@ -89,28 +89,19 @@ enum Answers {
 }
 
 impl Relay {
-    /// A relay to these upstreams; `own` answers for the models that we serve. Without `tracing` no phases are kept. Fails when
-    /// an upstream's certificates cannot be read.
+    /// A relay to these upstreams; `own` answers for the models that we serve. Without `tracing` no phases are kept. Connections
+    /// that are upgraded are among `tunnels`. Fails when an upstream's certificates cannot be read.
     pub fn new(
         upstreams: Upstreams,
         own: Option<Own>,
-        ledger: Handle,
-        tracing: bool,
+        (ledger, tracing): (Handle, bool),
+        tunnels: Tunnels,
     ) -> Result<Self> {
         let clients = |list: &[Upstream]| -> Result<Vec<_>> {
             list.iter().cloned().map(Client::new).collect()
         };
         let (tools, clients) = (clients(&upstreams.mcp)?, clients(&upstreams.list)?);
-        let tunnels = Tunnels::default();
         Ok(Self(Arc::new(Inner { upstreams, clients, tools, own, ledger, tunnels, tracing })))
-    }
-
-    /// The same, whose tunnels are among these, so that they can be ended.
-    pub fn ending(mut self, tunnels: &Tunnels) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.tunnels = tunnels.clone();
-        }
-        self
     }
 }
 

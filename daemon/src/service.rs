@@ -272,6 +272,7 @@ fn model_routes(
         return Ok(router);
     }
     let own = (!models.is_empty()).then_some(Own { models, router });
-    let relay = Relay::new(settings.upstreams.clone(), own, ledger, tracing)?;
-    Ok(relay::routes(relay.ending(tunnels)))
+    let upstreams = settings.upstreams.clone();
+    let relay = Relay::new(upstreams, own, (ledger, tracing), tunnels.clone())?;
+    Ok(relay::routes(relay))
 }

@@ -199,6 +199,10 @@ impl GatewayTime {
 /// What is known of a call because it was relayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and a field of the schema"
+)]
 pub struct Relayed {
     /// Whether the connection to the upstream had served a request before.
     pub reused: bool,

@@ -48,8 +48,10 @@ fn a_conversation_over_websocket_is_one_call_of_its_run() {
     let json = home.path().join("report.json");
     let run = |key: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("O")) {
-            command.env_remove(name);
+        for (name, _) in std::env::vars() {
+            if ["OTEL_", "OPENAI_", "DWELL_"].iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(name);
+            }
         }
         command
             .env("HOME", home.path())

@@ -124,11 +124,11 @@ mod tests {
         match payload.len() {
             length @ 0..126 => bytes.push(masked | u8::try_from(length).unwrap()),
             length @ 126..65_536 => {
-                bytes.push(masked | 126);
+                bytes.push(masked | 0x7e);
                 bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
             length => {
-                bytes.push(masked | 127);
+                bytes.push(masked | 0x7f);
                 bytes.extend((length as u64).to_be_bytes());
             }
         }
@@ -168,7 +168,9 @@ mod tests {
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
         ) {
             let (mut cut, mut whole) = (Frames::default(), Frames::default());
-            pieces.iter().for_each(|piece| cut.push(piece));
+            for piece in &pieces {
+                cut.push(piece);
+            }
             whole.push(&pieces.concat());
             prop_assert_eq!(cut, whole);
         }

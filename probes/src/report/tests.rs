@@ -218,6 +218,11 @@ fn verdicts_name_what_would_pay() {
     let verdict = verdict_of(&http[1..], false);
     assert!(verdict.starts_with("Something unknown took 70 % of "), "{verdict}");
     assert!(verdict.contains("`dwell run`"), "{verdict}");
+    for (phase, words) in [(Phase::Pause, "a person or the agent"), (Phase::Tunnel, "not read")] {
+        let verdict = verdict_of(&[span(2, 1, 1020, 1100).phase(phase)], true);
+        assert!(verdict.starts_with("Something unknown took 80 % of "), "{verdict}");
+        assert!(verdict.contains(words), "{verdict}");
+    }
 }
 
 #[test]

@@ -129,7 +129,9 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
         Kind::One(Category::Generation) => return generation(report),
         Kind::One(Category::Tool) => return tool(report),
         Kind::One(Category::Speculation) => return speculation(report),
-        Kind::Overhead | Kind::One(Category::Framework) if mostly_startup(report) => {
+        Kind::Overhead | Kind::One(Category::Framework)
+            if mostly(Phase::Startup, Category::Framework, report) =>
+        {
             return format!(
                 "{} went by before the first call, so that what the program loads at its start is the place to look",
                 duration(report.phases.get(&Phase::Startup).copied().unwrap_or_default())
@@ -142,6 +144,12 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
         }
         Kind::One(Category::Queue) => "fewer calls at once, or another server, would pay",
         Kind::One(Category::Human) => "no machine can make that faster",
+        Kind::One(Category::Unknown) if mostly(Phase::Pause, Category::Unknown, report) => {
+            "it lies between an answer and the next message, and a person or the agent may have taken it; the agent's spans would tell"
+        }
+        Kind::One(Category::Unknown) if mostly(Phase::Tunnel, Category::Unknown, report) => {
+            "a connection was open that is not read; the agent's spans would tell what went on"
+        }
         Kind::One(Category::Unknown) => {
             "start the agent with `dwell run`, or let it send its spans, to see more"
         }
@@ -149,10 +157,10 @@ fn consequence(kind: Kind, report: &RunReport) -> String {
     text.to_owned()
 }
 
-/// Whether more than half of what the framework took lies before the first call.
-fn mostly_startup(report: &RunReport) -> bool {
-    let ns = report.phases.get(&Phase::Startup).copied().unwrap_or_default();
-    ns > report.account[Category::Framework] / 2
+/// Whether more than half of what a category took is this phase of it.
+fn mostly(phase: Phase, category: Category, report: &RunReport) -> bool {
+    let ns = report.phases.get(&phase).copied().unwrap_or_default();
+    ns > report.account[category] / 2
 }
 
 fn generation(report: &RunReport) -> String {
