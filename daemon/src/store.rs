@@ -65,9 +65,14 @@ pub enum Error {
     /// A name that cannot be a file's.
     #[error("`{0}` is no name for a baseline; use letters, digits, `-`, `_` and `.`")]
     BaselineName(String),
-    /// A file that is none.
-    #[error(transparent)]
-    Baseline(#[from] dwell_probes::regression::BaselineError),
+    /// A baseline's file that is none.
+    #[error("the baseline `{name}` cannot be read: {why}; `dwell baseline rm {name}` removes it")]
+    Baseline {
+        /// The baseline.
+        name: String,
+        /// What is wrong with it.
+        why: dwell_probes::regression::BaselineError,
+    },
     /// The folder cannot be made or locked.
     #[error("cannot use {}: {source}; set --data-dir or DWELL_DATA_DIR to a folder that can be written", path.display())]
     Folder {

@@ -175,11 +175,14 @@ pub fn baseline(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode
             regression::baseline(&saved, Screen::stdout())
         }
         BaselineCommand::List { json } => {
-            let all = baselines
-                .names()
-                .iter()
-                .map(|name| baselines.load(name))
-                .collect::<Result<Vec<_>, _>>()?;
+            let mut all = Vec::new();
+            for name in baselines.names() {
+                match baselines.load(&name) {
+                    Ok(baseline) => all.push(baseline),
+                    // The others are there all the same.
+                    Err(error) => tell(io::stderr(), &format!("dwell: {error}\n")),
+                }
+            }
             if *json {
                 let all =
                     all.into_iter().map(|baseline| Baseline { samples: Vec::new(), ..baseline });

@@ -86,8 +86,6 @@ struct Peer {
     found: f64,
     /// Share of series without a change in which it saw a growth.
     false_series: f64,
-    /// What it took for a series, in milliseconds.
-    ms_a_series: f64,
     /// Both shares for dwell's own detector, on the very same values.
     ours: (f64, f64),
 }
@@ -121,9 +119,8 @@ fn line(row: &Row, first: bool) -> String {
     let per_cent = |share: f64| format!("{:.1} %", share * 100.0);
     let peer = row.otava.as_ref().map_or_else(String::new, |peer| {
         let (found, wrong) = (per_cent(peer.found), per_cent(peer.false_series));
-        let few = format!("{:.1} ms a series", peer.ms_a_series);
         format!(
-            "  apache-otava  {:>4}  {found:>7}  a growth where there is none: {wrong}  {few}\n  dwell on them {:>4}  {:>7}  a growth where there is none: {}\n",
+            "  apache-otava  {:>4}  {found:>7}  a growth where there is none: {wrong}\n  dwell on them {:>4}  {:>7}  a growth where there is none: {}\n",
             peer.series, peer.series, per_cent(peer.ours.0), per_cent(peer.ours.1),
         )
     });
@@ -274,7 +271,6 @@ fn peer(noise: Noise, args: &RegressionArgs, python: &Path) -> Result<Peer> {
     let values: Vec<Vec<f64>> =
         all.iter().map(|series| series.iter().map(|seen| seen.value).collect()).collect();
     let ours: Vec<Vec<usize>> = all.iter().map(|series| alarms(series)).collect();
-    let begun = std::time::Instant::now();
     let mut child = Command::new(python)
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())
@@ -291,7 +287,6 @@ fn peer(noise: Noise, args: &RegressionArgs, python: &Path) -> Result<Peer> {
     let found: Vec<Vec<usize>> = serde_json::from_slice::<Value>(&output.stdout)
         .and_then(serde_json::from_value)
         .context("what Apache Otava said is not understood")?;
-    let took = begun.elapsed();
     let shares = |found: &[Vec<usize>]| {
         let (shifted, unchanged) = found.split_at(found.len() / 2);
         // A little before the change is near enough.
@@ -306,13 +301,7 @@ fn peer(noise: Noise, args: &RegressionArgs, python: &Path) -> Result<Peer> {
         all.len()
     );
     let (found_share, false_series) = shares(&found);
-    Ok(Peer {
-        series: found.len() / 2,
-        found: found_share,
-        false_series,
-        ms_a_series: took.as_secs_f64() * 1e3 / all.len().max(1) as f64,
-        ours: shares(&ours),
-    })
+    Ok(Peer { series: found.len() / 2, found: found_share, false_series, ours: shares(&ours) })
 }
 
 /// Where dwell's own detector says that a series became slower.

@@ -44,7 +44,7 @@ impl Baselines {
             let names = if names.is_empty() { "none at all".to_owned() } else { names.join(", ") };
             return Err(Error::UnknownBaseline { name: name.to_owned(), names });
         };
-        Ok(Baseline::parse(&text)?)
+        Baseline::parse(&text).map_err(|why| Error::Baseline { name: name.to_owned(), why })
     }
 
     /// Their names, in order.
@@ -61,7 +61,11 @@ impl Baselines {
 
     /// Removes the baseline of this name.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
-        self.load(name)?;
+        match self.load(name) {
+            // What cannot be read can go all the same.
+            Ok(_) | Err(Error::Baseline { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let path = self.path(name)?;
         std::fs::remove_file(&path).map_err(|source| Error::Folder { path, source })
     }
@@ -126,6 +130,11 @@ mod tests {
         let unknown = baselines.load("other").unwrap_err().to_string();
         assert!(unknown.contains("main, v0.1"), "{unknown}");
         baselines.remove("main").unwrap();
+        assert_eq!(baselines.names(), ["v0.1"]);
+        std::fs::write(folder.path().join("baselines/broken.json"), "{}").unwrap();
+        let broken = baselines.load("broken").unwrap_err().to_string();
+        assert!(broken.contains("`broken`") && broken.contains("rm broken"), "{broken}");
+        baselines.remove("broken").unwrap();
         assert_eq!(baselines.names(), ["v0.1"]);
         for name in ["", "../x", "a/b", ".hidden", "a b"] {
             assert!(matches!(baselines.load(name), Err(Error::BaselineName(_))), "{name}");

@@ -20,9 +20,9 @@ const FORMAT: u32 = 1;
 pub enum BaselineError {
     /// It is not JSON, or not of this form.
     #[error(
-        "this is no baseline: {0}; make one with `dwell baseline save NAME` and `dwell baseline export NAME`"
+        "this is no whole baseline ({0}); make one with `dwell baseline save NAME` and `dwell baseline export NAME`"
     )]
-    Unreadable(#[from] serde_json::Error),
+    Unreadable(String),
     /// A newer dwell wrote it.
     #[error("this baseline has format {0}, this dwell knows {FORMAT}: update dwell")]
     Newer(u32),
@@ -102,11 +102,12 @@ impl Baseline {
         struct Format {
             format: u32,
         }
-        let Format { format } = serde_json::from_str(text)?;
+        let unreadable = |why: serde_json::Error| BaselineError::Unreadable(why.to_string());
+        let Format { format } = serde_json::from_str(text).map_err(unreadable)?;
         if format > FORMAT {
             return Err(BaselineError::Newer(format));
         }
-        let read: Self = serde_json::from_str(text)?;
+        let read: Self = serde_json::from_str(text).map_err(unreadable)?;
         for series in &read.series {
             let runs = || read.samples.iter().filter(|run| run.key == series.key);
             for (name, payload) in &series.histograms {
