@@ -166,7 +166,7 @@ impl Gateway {
             requested_model: arrival.model.clone(),
             ..Exchange::default()
         };
-        Recorder::new(self.ledger.clone(), arrival, http, self.tracing)
+        Recorder::new(&self.ledger, arrival, http, self.tracing)
     }
 }
 

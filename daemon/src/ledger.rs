@@ -12,6 +12,8 @@ mod stitch;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Arrival, Departure, Event, Link, Record, RunDeclared, RunKeys, Snapshot, Spans};
-pub use handle::{Handle, Ledger, Running};
+pub use event::{
+    Arrival, Departure, Event, Link, Record, RunDeclared, RunKeys, Snapshot, Spans, Unread,
+};
+pub use handle::{Handle, Ledger, Place, Running};
 pub use outlets::Outlets;

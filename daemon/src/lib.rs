@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod api;
 pub mod backend;
+pub mod background;
 pub mod body;
 pub mod cli;
 pub mod commands;
@@ -16,7 +17,6 @@ pub mod ids;
 pub mod intake;
 pub mod ledger;
 pub mod otlp;
-pub mod priority;
 pub mod record;
 pub mod relay;
 pub mod service;

@@ -11,7 +11,7 @@ use dwell_probes::time::Stamp;
 use dwell_probes::timeline::Timeline;
 use dwell_probes::trace::Exchange;
 
-use crate::ledger::{Arrival, Departure, Event, Handle, Link};
+use crate::ledger::{Arrival, Departure, Event, Handle, Link, Place};
 
 /// What is known of a call at its end.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ impl Ended {
 /// Writes one call down. Dropped before the end is known, it says that the call was cut off.
 #[derive(Debug)]
 pub struct Recorder {
-    ledger: Handle,
+    /// For the departure; `None` when the ledger had no room for the call.
+    place: Option<Place>,
     /// By which the next request of the conversation is known, once the answer is.
     pub answer_links: Vec<Link>,
     /// The request as HTTP saw it.
@@ -73,11 +74,12 @@ pub struct Recorder {
 
 impl Recorder {
     /// Tells the ledger of the arrival. Without `tracing` no phases are kept.
-    pub fn new(ledger: Handle, arrival: Arrival, http: Exchange, tracing: bool) -> Self {
-        ledger.tell(Event::Arrival(Box::new(arrival.clone())));
+    pub fn new(ledger: &Handle, arrival: Arrival, http: Exchange, tracing: bool) -> Self {
+        let place = ledger.place();
+        let place = place.filter(|_| ledger.tell(Event::Arrival(Box::new(arrival.clone()))));
         let understood = Stamp::now();
         let answer_links = Vec::new();
-        Self { ledger, answer_links, http, arrival, understood, tracing, told: false }
+        Self { place, answer_links, http, arrival, understood, tracing, told: false }
     }
 
     /// The timeline so far: reading and understanding the request.
@@ -94,7 +96,8 @@ impl Recorder {
         }
         self.told = true;
         self.http.status = status;
-        self.ledger.tell(Event::Departure(Box::new(Departure {
+        let Some(place) = self.place.take() else { return };
+        place.tell(Event::Departure(Box::new(Departure {
             span_id: self.arrival.span_id,
             end: ended.end,
             ending: ended.ending,

@@ -12,6 +12,7 @@ mod headers;
 mod link;
 mod models;
 mod passage;
+mod reading;
 mod target;
 mod tools;
 mod transport;
@@ -41,11 +42,12 @@ use crate::settings::{Upstream, Upstreams};
 use client::{Answer, Client, Told};
 use download::{Download, Observer};
 use passage::Passage;
+use reading::Call;
 use target::{Path, Searched};
 use transport::Steps;
 pub use tunnel::Tunnels;
 use upload::Upload;
-use watch::{Call, Watch};
+use watch::Watch;
 
 /// Models that this process serves itself, beside those of the upstreams.
 #[derive(Clone)]
@@ -280,7 +282,7 @@ impl Inner {
             };
             let mut watch = Watch::new(self.ledger.clone(), self.tracing, call, progress.clone());
             watch.time.client_wait_ns = waited_ns;
-            watch.time.route_ns = watch.routed.since(start).saturating_sub(waited_ns);
+            watch.time.route_ns = watch.way.routed.since(start).saturating_sub(waited_ns);
             Box::new(watch)
         });
         let form = Form::of(path.rest);

@@ -15,10 +15,12 @@ use dwell_probes::regression::watch::Regression;
 use dwell_probes::regression::{Conditions, RunSample};
 use dwell_probes::time::Stamp;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
+use crate::background::Background;
 use crate::export::{self, Exporter, Forwarder, Push};
 use crate::gateway::{self, Gateway};
 use crate::intake::{self, Grpc, Intake};
@@ -47,13 +49,81 @@ pub struct Service {
     server: JoinHandle<()>,
     stop: CancellationToken,
     tunnels: Tunnels,
+    grpc: Option<Grpc>,
+    behind: Behind,
+    writer: Writer,
+    _background: Background,
+}
+
+/// What keeps, watches and sends the runs.
+#[derive(Debug)]
+struct Behind {
     runs: ledger::Running,
     exporter: Option<Exporter>,
     push: Option<Push>,
     forwarder: Forwarder,
-    grpc: Option<Grpc>,
     watch: Option<Watch>,
-    writer: Writer,
+}
+
+impl Behind {
+    /// Starts it all on the current runtime.
+    fn start(
+        (settings, env): (&Settings, &(dyn Fn(&str) -> Option<String> + Sync)),
+        addr: SocketAddr,
+        (ledger, runs, store): (ledger::Handle, Ledger, mpsc::Sender<ledger::Record>),
+        backend: Option<Arc<dyn Backend>>,
+        outward: &mut Outward,
+    ) -> Self {
+        let exporter = Exporter::from_env(&env, addr, ledger.clone()).unwrap_or_else(|error| {
+            // Somebody else's variable must not keep a user from an answer.
+            tracing::warn!(%error, "spans are not exported");
+            None
+        });
+        let export = exporter.as_ref().map(|exporter| exporter.sender.clone());
+        let push = Push::from_env(&env, addr, ledger.clone(), backend);
+        let push = push.unwrap_or_else(|error| {
+            tracing::warn!(%error, "metrics are not pushed; they are on /metrics");
+            None
+        });
+        let metrics = push.as_ref().map(|push| push.sink.clone());
+        let runs = runs.with_budget(settings.upstreams.latency_budget);
+        let (runs, watch) = if settings.watching.on {
+            let (settled, inbox) = mpsc::channel(watch::QUEUE);
+            let memory = Arc::new(Past { data_dir: settings.data_dir.clone() });
+            let url = format!("http://{addr}");
+            let watch = Watch::start(&settings.watching, &url, ledger.clone(), memory, inbox);
+            (runs.watched(settled), Some(watch))
+        } else {
+            (runs, None)
+        };
+        let runs = runs.start(Outlets { store, export, metrics });
+        let own: Vec<SocketAddr> = [addr].into_iter().chain(settings.otlp.grpc).collect();
+        let forwarder = Forwarder::from_env(&env, &own, ledger, outward);
+        Self { runs, exporter, push, forwarder, watch }
+    }
+
+    /// Closes the runs and sends what is left.
+    async fn stop(self) {
+        self.runs.close().await;
+        let spans = async move {
+            if let Some(exporter) = self.exporter {
+                exporter.shutdown(FLUSH).await;
+            }
+        };
+        let metrics = async move {
+            if let Some(push) = self.push {
+                push.shutdown(FLUSH).await;
+            }
+        };
+        let watch = async move {
+            if let Some(watch) = self.watch
+                && tokio::time::timeout(FLUSH, watch.finish()).await.is_err()
+            {
+                tracing::warn!("runs were still being looked at; the next start goes on with them");
+            }
+        };
+        tokio::join!(spans, metrics, self.forwarder.shutdown(FLUSH), watch);
+    }
 }
 
 impl Service {
@@ -80,34 +150,20 @@ impl Service {
         let conditions = Conditions::this(conditions);
         let (store, writer) = Writer::start_under(&settings.data_dir, &conditions)?;
         let (ledger, runs) = Ledger::new();
-        let exporter = Exporter::from_env(&env, addr, ledger.clone()).unwrap_or_else(|error| {
-            // Somebody else's variable must not keep a user from an answer.
-            tracing::warn!(%error, "spans are not exported");
-            None
-        });
-        let export = exporter.as_ref().map(|exporter| exporter.sender.clone());
-        let push = Push::from_env(&env, addr, ledger.clone(), backend.clone());
-        let push = push.unwrap_or_else(|error| {
-            tracing::warn!(%error, "metrics are not pushed; they are on /metrics");
-            None
-        });
-        let metrics = push.as_ref().map(|push| push.sink.clone());
-        let runs = runs.with_budget(settings.upstreams.latency_budget);
-        let (runs, watch) = if settings.watching.on {
-            let (settled, inbox) = tokio::sync::mpsc::channel(watch::QUEUE);
-            let memory = Arc::new(Past { data_dir: settings.data_dir.clone() });
-            let url = format!("http://{addr}");
-            let watch = Watch::start(&settings.watching, &url, ledger.clone(), memory, inbox);
-            (runs.watched(settled), Some(watch))
-        } else {
-            (runs, None)
-        };
-        let runs = runs.start(Outlets { store, export, metrics });
-        let metrics =
-            export::routes(ledger.clone(), backend.clone(), exporter.as_ref(), push.as_ref());
         let mut outward = Outward::new(settings.otlp.forward_content);
-        let own: Vec<SocketAddr> = [addr].into_iter().chain(settings.otlp.grpc).collect();
-        let forwarder = Forwarder::from_env(&env, &own, ledger.clone(), &mut outward);
+        let background = Background::start().context("cannot start a thread for the runs")?;
+        let behind = {
+            let _here = background.enter();
+            Behind::start(
+                (settings, env),
+                addr,
+                (ledger.clone(), runs, store),
+                backend.clone(),
+                &mut outward,
+            )
+        };
+        let (exporter, push) = (behind.exporter.as_ref(), behind.push.as_ref());
+        let metrics = export::routes(ledger.clone(), backend.clone(), exporter, push);
         let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward);
         let (stop, tunnels) = (CancellationToken::new(), Tunnels::default());
         let grpc = grpc(settings.otlp.grpc, &intake, &stop).await;
@@ -127,13 +183,10 @@ impl Service {
             server,
             stop,
             tunnels,
-            runs,
-            exporter,
-            push,
-            forwarder,
             grpc,
-            watch,
+            behind,
             writer,
+            _background: background,
         })
     }
 
@@ -172,25 +225,7 @@ impl Service {
             tracing::warn!("requests were still under way after {DRAIN:?}; they are cut off");
             server.abort();
         }
-        self.runs.close().await;
-        let spans = async move {
-            if let Some(exporter) = self.exporter {
-                exporter.shutdown(FLUSH).await;
-            }
-        };
-        let metrics = async move {
-            if let Some(push) = self.push {
-                push.shutdown(FLUSH).await;
-            }
-        };
-        let watch = async move {
-            if let Some(watch) = self.watch
-                && tokio::time::timeout(FLUSH, watch.finish()).await.is_err()
-            {
-                tracing::warn!("runs were still being looked at; the next start goes on with them");
-            }
-        };
-        tokio::join!(spans, metrics, self.forwarder.shutdown(FLUSH), watch);
+        self.behind.stop().await;
         let writer = self.writer;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the store did not finish");

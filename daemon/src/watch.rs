@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::tell::Tellers;
 pub use self::tell::{Known, Receivers};
+use crate::background::step_back;
 use crate::ledger::{Event, Handle};
-use crate::priority::yield_to_others;
 use crate::settings::Watching;
 
 /// Runs that may wait to be looked at; beyond it they are not watched, and counted.
@@ -62,7 +62,7 @@ impl Watch {
         let settings = Settings { least: settings.least, ..Settings::default() };
         let (ended, done) = oneshot::channel();
         let thread = std::thread::Builder::new().name("dwell-watch".to_owned()).spawn(move || {
-            yield_to_others("watch");
+            step_back();
             watch(settings, &ledger, &*memory, runs, &tellers);
             // Nobody may be waiting for it.
             let _unheard = ended.send(());

@@ -127,22 +127,24 @@ impl Registry {
             return None;
         }
         let sample = self.bounded(sample, now);
-        let series = self.series.entry(sample.metric.name).or_default();
-        match sample.metric.kind {
-            MetricKind::Histogram(bounds) => {
-                let empty = || (Series::Histogram(Buckets::new(bounds)), Some(now));
-                let kept = series.entry(sample.labels.clone()).or_insert_with(empty);
-                if let (Series::Histogram(buckets), _) = kept {
-                    buckets.file(bounds, &sample);
-                }
+        let known = self.series.entry(sample.metric.name).or_default();
+        let (series, _) = match known.get_mut(&sample.labels) {
+            Some(series) => series,
+            None => known.entry(sample.labels.clone()).or_insert_with(|| {
+                let empty = match sample.metric.kind {
+                    MetricKind::Histogram(bounds) => Series::Histogram(Buckets::new(bounds)),
+                    MetricKind::Counter | MetricKind::Gauge => Series::Number(0.0),
+                };
+                (empty, Some(now))
+            }),
+        };
+        match (series, sample.metric.kind) {
+            (Series::Histogram(buckets), MetricKind::Histogram(bounds)) => {
+                buckets.file(bounds, &sample);
             }
-            MetricKind::Counter | MetricKind::Gauge => {
-                let zero = (Series::Number(0.0), Some(now));
-                let kept = series.entry(sample.labels.clone()).or_insert(zero);
-                if let (Series::Number(number), _) = kept {
-                    *number = if grows { *number + sample.value } else { sample.value };
-                }
-            }
+            (Series::Number(number), _) if grows => *number += sample.value,
+            (Series::Number(number), _) => *number = sample.value,
+            (Series::Histogram(_), _) => {}
         }
         Some(sample)
     }

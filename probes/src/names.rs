@@ -91,7 +91,7 @@ names! {
     FIGURES: Attribute "dwell.server.figures" [""] "Whose figures split the waiting for the server; only where it gave any.";
     TOKENS_COUNTED: Attribute "dwell.usage.counted" [""] "true, where generated tokens were counted from the stream's pieces because no usage was reported.";
     GATEWAY_WORK: Attribute "dwell.gateway.work" ["s"] "What the gateway worked on a relayed call.";
-    GATEWAY_PARSE: Attribute "dwell.gateway.parse" ["s"] "The part of its work that was reading copies of request and answer.";
+    GATEWAY_PARSE: Attribute "dwell.gateway.parse" ["s"] "Reading copies of request and answer, beside the call: no part of its time.";
     GATEWAY_CLIENT_WAIT: Attribute "dwell.gateway.client_wait" ["s"] "Waiting for the client to send or to take bytes.";
     GATEWAY_UPSTREAM_WAIT: Attribute "dwell.gateway.upstream_wait" ["s"] "Waiting for the upstream.";
     GATEWAY_RESIDUAL: Attribute "dwell.gateway.residual" ["s"] "The part of a relayed call that neither work nor waiting explains.";

@@ -1,7 +1,7 @@
 //! The tables behind the ledger: what is known of each run, what follows from an event, and when a run is over. No clock of
 //! its own: times come with the events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use dwell_probes::call::{Call, Ending};
@@ -43,6 +43,9 @@ const IDLE_TOOLS_NS: u64 = 900_000_000_000;
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) entries: HashMap<String, Entry>,
+    /// Runs in the order in which they were finished, each with the turn at which it was.
+    finished: VecDeque<(String, u64)>,
+    turns: u64,
     pub(super) stitch: Stitch,
     /// The run of each call under way and the last link of its conversation.
     open: HashMap<SpanId, (String, Option<Link>)>,
@@ -62,6 +65,8 @@ impl Book {
     pub(super) fn new(outlets: Outlets) -> Self {
         Self {
             entries: HashMap::new(),
+            finished: VecDeque::new(),
+            turns: 0,
             stitch: Stitch::default(),
             open: HashMap::new(),
             waiting: Waiting::default(),
@@ -90,6 +95,11 @@ impl Book {
             Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
             Event::Measured(samples) => self.meter.take(samples, &self.outbox),
             Event::Work { run, span } => self.work(run, *span),
+            Event::Unread(unread) => {
+                if let Some(event) = unread.read() {
+                    self.take(event);
+                }
+            }
         }
     }
 
@@ -300,12 +310,16 @@ impl Book {
         entry.run.ended = Some(ended);
         entry.run.state = state;
         entry.changed = true;
+        self.turns += 1;
+        entry.turn = self.turns;
+        self.finished.push_back((id.to_owned(), self.turns));
         let calls = entry.calls();
         let mut spans = infer::inferred_spans(&entry.run, &calls, &entry.spans);
         // An agent that reported its own root has one already.
         if entry.ends == Ends::Declared || !entry.has_agent_span {
             let account = account_run(&entry.run, &calls, &entry.spans);
             spans.push(trace::root_span(&entry.run, &account));
+            entry.account = Some(account);
         }
         let run = Arc::new(entry.run.clone());
         self.store(Record::Run(run));
@@ -421,36 +435,36 @@ impl Book {
         self.outbox.export(record);
     }
 
-    /// Lets the oldest finished runs go when memory is full; those that have just ended only when there are far too many.
+    /// Lets the runs go that were finished first when memory is full; those that have just ended only when there are far too many.
     fn make_room(&mut self) {
-        if self.entries.len() >= RUNS && !self.let_oldest_go(Entry::is_told) {
+        while self.entries.len() >= RUNS {
             let full = self.entries.len() >= MOST_RUNS;
-            self.let_oldest_go(|_| full);
+            if !self.let_oldest_go(|entry| full || entry.is_told()) {
+                break;
+            }
         }
     }
 
-    /// Some at once, since finding them looks at all; whether there were any.
+    /// Lets the run go that was finished first, if it may; whether there was one.
     fn let_oldest_go(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
-        let finished = self
-            .entries
-            .values()
-            .filter(|entry| entry.run.state != RunState::Open && may_go(entry));
-        let mut oldest: Vec<(Stamp, String)> =
-            finished.map(|entry| (entry.last, entry.run.id.clone())).collect();
-        if oldest.len() > RUNS / 16 {
-            oldest.select_nth_unstable(RUNS / 16);
-            oldest.truncate(RUNS / 16);
-        }
-        for (_, id) in &oldest {
-            if let Some(mut entry) = self.entries.remove(id) {
-                self.held = self.held.saturating_sub(entry.spans.len());
-                if !entry.is_told() {
-                    tell(&mut entry, &mut self.meter, &mut self.outbox);
-                }
+        while let Some((id, turn)) = self.finished.front() {
+            // One that went on since stands further behind, or will.
+            let ended = |entry: &&Entry| entry.run.state != RunState::Open && entry.turn == *turn;
+            match self.entries.get(id).filter(ended) {
+                Some(entry) if !may_go(entry) => return false,
+                Some(_) => break,
+                None => drop(self.finished.pop_front()),
             }
-            self.stitch.forget(id);
         }
-        !oldest.is_empty()
+        let Some((id, _)) = self.finished.pop_front() else { return false };
+        if let Some(mut entry) = self.entries.remove(&id) {
+            self.held = self.held.saturating_sub(entry.spans.len());
+            if !entry.is_told() {
+                tell(&mut entry, &mut self.meter, &mut self.outbox);
+            }
+        }
+        self.stitch.forget(&id);
+        true
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
+use dwell_probes::account::Account;
 use dwell_probes::call::Call;
 use dwell_probes::metrics;
 use dwell_probes::report::{RunReport, report};
@@ -59,9 +60,13 @@ pub(super) struct Entry {
     pub(super) last: Stamp,
     /// Spans and phases that were lost.
     pub(super) dropped: u64,
+    /// Its account, where nothing was heard since it was made.
+    pub(super) account: Option<Account>,
     /// What of it is in the metrics.
     pub(super) told: Option<metrics::Told>,
     pub(super) changed: bool,
+    /// When it was finished, among all.
+    pub(super) turn: u64,
     shown: Option<Shown>,
 }
 
@@ -86,8 +91,10 @@ impl Entry {
             named_by: NamedBy::Inner,
             has_agent_span: false,
             dropped: 0,
+            account: None,
             told: None,
             changed: true,
+            turn: 0,
             shown: None,
         }
     }
@@ -134,6 +141,7 @@ impl Entry {
 
     pub(super) fn heard_of(&mut self, at: Stamp) {
         self.last = self.last.max(at);
+        self.account = None;
         self.changed = true;
     }
 

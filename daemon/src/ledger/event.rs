@@ -1,5 +1,7 @@
 //! What the ledger is told, what it says, and what readers see: plain facts.
 
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use dwell_probes::cache::CacheUse;
@@ -144,6 +146,38 @@ pub enum Event {
     },
     /// Somebody who watches the runs has something for the metrics.
     Measured(Vec<Sample>),
+    /// What is yet to be read, to know what happened.
+    Unread(Unread),
+}
+
+/// What has to be read before it is an event. Whoever tells it has no time for that; what is told later waits for it.
+pub struct Unread {
+    bytes: usize,
+    read: Box<dyn FnOnce() -> Option<Event> + Send>,
+}
+
+impl Unread {
+    /// So many bytes, which `read` reads.
+    pub fn new(bytes: usize, read: impl FnOnce() -> Option<Event> + Send + 'static) -> Self {
+        Self { bytes, read: Box::new(read) }
+    }
+
+    /// Bytes that it holds.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Reads it; `None` where nothing came of it.
+    pub fn read(self) -> Option<Event> {
+        // What others sent is read here: should that ever fail, it costs one call and not the ledger.
+        catch_unwind(AssertUnwindSafe(self.read)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Unread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Unread").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 /// What the ledger has concluded and somebody must keep or send on.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::book::Book;
 use super::event::{Event, Snapshot};
 use super::outlets::{Outlets, UNSTORED, room_on_the_way};
+use crate::background::breathe;
 
 /// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
 const QUEUE: usize = 8192;
@@ -22,8 +23,17 @@ const QUEUE: usize = 8192;
 /// Spans that may wait for the ledger: a second's worth of the fastest exporters, some 200 MB.
 const UNHEARD: usize = 200_000;
 
+/// Bytes that may wait to be read: some seconds of many streams at once.
+const UNREAD: usize = 32 << 20;
+
 /// How often who reports spans looks for room for more.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Messages that are taken from the queue at once.
+const BATCH: usize = 256;
+
+/// How long messages gather once all are taken: a moment that nobody sees.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// How often idle runs are looked at and readers get a new snapshot, at most.
 const TICK: Duration = Duration::from_millis(200);
@@ -50,6 +60,10 @@ fn room_for_spans() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(UNHEARD))
 }
 
+fn room_for_bytes() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(UNREAD))
+}
+
 /// A question to the ledger's task.
 #[derive(Debug)]
 enum Message {
@@ -69,30 +83,56 @@ pub struct Handle {
     unheard: Arc<Semaphore>,
     /// Room for spans on their way to the store.
     unstored: Arc<Semaphore>,
+    /// Room for bytes that are yet to be read.
+    unread: Arc<Semaphore>,
+}
+
+/// A place in the ledger's queue: what is told there is heard.
+#[derive(Debug)]
+pub struct Place(mpsc::OwnedPermit<Message>);
+
+impl Place {
+    /// Tells the ledger something, in the order of time with everything else.
+    pub fn tell(self, event: Event) {
+        drop(self.0.send(Message::Event(event, None)));
+    }
 }
 
 impl Handle {
     /// Tells the ledger something. Never waits: when the queue is full the event is dropped and counted, and the answer is
     /// false.
     pub fn tell(&self, event: Event) -> bool {
-        let (what, count) = match &event {
-            Event::Spans { spans, .. } => ("spans", spans.len()),
-            _ => ("ledger", 1),
-        };
-        let taken = match &event {
-            Event::Spans { .. } => {
-                let places = u32::try_from(count).unwrap_or(u32::MAX);
-                let room = Arc::clone(&self.unheard).try_acquire_many_owned(places);
-                room.is_ok_and(|room| {
-                    self.messages.try_send(Message::Event(event, Some(room))).is_ok()
-                })
+        let (what, count, room) = match &event {
+            Event::Spans { spans, .. } => {
+                ("spans", spans.len(), Some((&self.unheard, spans.len())))
             }
-            _ => self.messages.try_send(Message::Event(event, None)).is_ok(),
+            Event::Unread(unread) if unread.bytes() > 0 => {
+                ("ledger", 1, Some((&self.unread, unread.bytes())))
+            }
+            _ => ("ledger", 1, None),
+        };
+        let room = room.map(|(room, places)| {
+            let places = u32::try_from(places).unwrap_or(u32::MAX);
+            Arc::clone(room).try_acquire_many_owned(places)
+        });
+        let taken = match room.transpose() {
+            Ok(room) => self.messages.try_send(Message::Event(event, room)).is_ok(),
+            Err(_) => false,
         };
         if !taken {
             self.dropped.count(what, count as u64);
         }
         taken
+    }
+
+    /// A place for what has to be told later, such as a call's end; `None` when the queue is full, and then both the call's
+    /// beginning and its end are counted as dropped.
+    pub fn place(&self) -> Option<Place> {
+        let place = self.messages.clone().try_reserve_owned();
+        if place.is_err() {
+            self.dropped.count("ledger", 2);
+        }
+        place.ok().map(Place)
     }
 
     /// Tells the ledger of spans that were reported to this run, or to none; waits until it has room. Nothing is lost unless
@@ -157,7 +197,12 @@ impl Handle {
         let (_, snapshot) = watch::channel(Arc::default());
         tokio::spawn(async move {
             while let Some(message) = inbox.recv().await {
-                if let Message::Event(event, _) = message
+                let Message::Event(event, _) = message else { continue };
+                let event = match event {
+                    Event::Unread(unread) => unread.read(),
+                    read => Some(read),
+                };
+                if let Some(event) = event
                     && events.send(event).await.is_err()
                 {
                     break;
@@ -165,7 +210,8 @@ impl Handle {
             }
         });
         let (unheard, unstored) = (room_for_spans(), room_on_the_way());
-        (Self { messages, snapshot, dropped: Arc::default(), unheard, unstored }, outbox)
+        let (dropped, unread) = (Arc::default(), room_for_bytes());
+        (Self { messages, snapshot, dropped, unheard, unstored, unread }, outbox)
     }
 }
 
@@ -193,6 +239,7 @@ impl Ledger {
             dropped: dropped.clone(),
             unheard: room_for_spans(),
             unstored: room_on_the_way(),
+            unread: room_for_bytes(),
         };
         let unstored = handle.unstored.clone();
         let budget = LatencyBudget::default();
@@ -226,25 +273,18 @@ impl Ledger {
     async fn work(mut self, mut book: Book) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut messages = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                message = self.inbox.recv() => match message {
-                    // Its place in the queue is free once it has been taken in.
-                    Some(Message::Event(event, _place)) => book.take(event),
-                    Some(Message::Report { run, reply }) => {
-                        // The asker may have gone; nothing depends on the answer.
-                        let _gone = reply.send(book.report(&run));
-                    }
-                    Some(Message::Metrics { reply }) => {
-                        let _gone = reply.send(book.metrics());
-                    }
-                    Some(Message::Close { reply }) => {
-                        book.close_all();
-                        let _gone = reply.send(());
+                count = self.inbox.recv_many(&mut messages, BATCH) => {
+                    if count == 0 || messages.drain(..).any(|message| answer(&mut book, message)) {
                         break;
                     }
-                    None => break,
-                },
+                    // Who tells something while nobody waits for it wakes nobody, which costs more than telling.
+                    if self.inbox.is_empty() {
+                        tokio::time::sleep(GATHER).await;
+                    }
+                }
                 _ = tick.tick() => {
                     book.close_idle(Stamp::now());
                     self.publish(&mut book);
@@ -268,6 +308,26 @@ impl Ledger {
         let snapshot = Snapshot { runs, active_calls: book.active_calls(), dropped };
         self.publish.send_replace(Arc::new(snapshot));
     }
+}
+
+/// Takes a message; whether it was the last.
+fn answer(book: &mut Book, message: Message) -> bool {
+    // An asker may have gone; nothing depends on an answer.
+    match message {
+        // Its place in the queue is free once it has been taken in.
+        Message::Event(event, _place) => {
+            book.take(event);
+            breathe();
+        }
+        Message::Report { run, reply } => drop(reply.send(book.report(&run))),
+        Message::Metrics { reply } => drop(reply.send(book.metrics())),
+        Message::Close { reply } => {
+            book.close_all();
+            let _gone = reply.send(());
+            return true;
+        }
+    }
+    false
 }
 
 /// The ledger's task at work.

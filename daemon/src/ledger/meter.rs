@@ -80,9 +80,10 @@ impl Entry {
     /// The samples of the run, or of what was added to it since the last time.
     pub(super) fn samples(&mut self) -> Vec<Sample> {
         let calls = self.calls();
-        let account = account_run(&self.run, &calls, &self.spans);
-        let mut spans: Vec<Span> = self.spans.iter().map(|span| Span::clone(span)).collect();
-        spans.extend(inferred_spans(&self.run, &calls, &self.spans));
+        let account = self.account.take();
+        let account = account.unwrap_or_else(|| account_run(&self.run, &calls, &self.spans));
+        let inferred = inferred_spans(&self.run, &calls, &self.spans);
+        let spans: Vec<&Span> = self.spans.iter().map(|span| &**span).chain(&inferred).collect();
         let samples = run_samples(&self.run, &calls, &account, &spans, self.told.as_ref());
         let until = self.run.ended.unwrap_or(self.last);
         let Account { blocking, inferred, busy, .. } = account;

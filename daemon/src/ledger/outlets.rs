@@ -61,8 +61,10 @@ impl Outbox {
 
     /// Tells who watches of a run that is over; its report is made only for them.
     pub(super) fn settled(&mut self, report: impl FnOnce() -> RunReport) {
-        if let Some(watch) = &self.watch {
-            self.unwatched += u64::from(watch.try_send(Arc::new(report())).is_err());
+        match self.watch.as_ref().map(mpsc::Sender::try_reserve) {
+            Some(Ok(place)) => place.send(Arc::new(report())),
+            Some(Err(_)) => self.unwatched += 1,
+            None => {}
         }
     }
 

@@ -3,7 +3,9 @@
 //! summed up, a request sent again) is recognised, and what is not recognised is said to be unknown.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
 use dwell_probes::call::Joined;
 use dwell_probes::span::TraceId;
@@ -13,6 +15,9 @@ use super::event::{Link, RunKeys};
 
 /// Answers that may still be continued. Beyond it the oldest are forgotten, and their next request starts a new run.
 const TAILS: usize = 20_000;
+
+/// Answers that look alike and may each be continued; of more the oldest cannot be told from the others.
+const ALIKE: usize = 256;
 
 /// Requests without an answer that may be sent again, and for how long.
 const UNANSWERED: usize = 2000;
@@ -68,10 +73,11 @@ pub(super) struct Stitch {
     unanswered: HashMap<u128, (String, Stamp)>,
     unanswered_order: VecDeque<u128>,
     traces: HashMap<TraceId, String>,
+    traces_of: HashMap<String, Vec<TraceId>>,
 }
 
 /// The answers found under a key, oldest first.
-type Index<K> = HashMap<K, Vec<u64>>;
+type Index<K> = HashMap<K, VecDeque<u64>>;
 
 impl Stitch {
     /// Where a call with these keys belongs that arrived at `at` and brings these tool results, and how that was found.
@@ -161,13 +167,13 @@ impl Stitch {
 
     /// Of answers that look alike the one that was continued least, and of those the latest: two conversations that say the
     /// same are each continued once, and what was given up long ago is left alone.
-    fn best(&self, numbers: Option<&Vec<u64>>) -> Option<u64> {
+    fn best(&self, numbers: Option<&VecDeque<u64>>) -> Option<u64> {
         let continued = |number: &u64| self.answers.get(number).map(|answer| answer.continued);
         numbers?.iter().copied().min_by_key(|number| (continued(number), Reverse(*number)))
     }
 
     /// The best answer where all that look alike are of one run. Weaker evidence must not mix two.
-    fn only(&self, numbers: Option<&Vec<u64>>) -> Option<u64> {
+    fn only(&self, numbers: Option<&VecDeque<u64>>) -> Option<u64> {
         let runs: HashSet<_> = numbers?.iter().map(|&number| self.run(number)).collect();
         if runs.len() == 1 { self.best(numbers) } else { None }
     }
@@ -184,12 +190,12 @@ impl Stitch {
         let number = self.next;
         self.next += 1;
         for link in &links {
-            self.by_whole.entry(link.whole).or_default().push(number);
-            self.by_body.entry(link.body).or_default().push(number);
-            self.by_window.entry(link.window).or_default().push(number);
+            remember(&mut self.by_whole, link.whole, number);
+            remember(&mut self.by_body, link.body, number);
+            remember(&mut self.by_window, link.window, number);
         }
         for tool in &tools {
-            self.by_tool_call.entry(tool.clone()).or_default().push(number);
+            remember(&mut self.by_tool_call, tool.clone(), number);
         }
         self.answers.insert(number, Answer { tail, continued: 0, links, tools });
         self.order.push_back(number);
@@ -230,18 +236,34 @@ impl Stitch {
 
     /// Remembers which run a trace belongs to; the first word stands.
     pub(super) fn remember_trace(&mut self, trace_id: TraceId, run: &str) {
-        self.traces.entry(trace_id).or_insert_with(|| run.to_owned());
+        if let Entry::Vacant(place) = self.traces.entry(trace_id) {
+            place.insert(run.to_owned());
+            self.traces_of.entry(run.to_owned()).or_default().push(trace_id);
+        }
     }
 
     /// Forgets a run that has left memory.
     pub(super) fn forget(&mut self, run: &str) {
-        self.traces.retain(|_, known| known != run);
+        for trace_id in self.traces_of.remove(run).unwrap_or_default() {
+            self.traces.remove(&trace_id);
+        }
     }
 }
 
-fn forget<K: std::hash::Hash + Eq>(index: &mut Index<K>, key: &K, number: u64) {
+fn remember<K: Hash + Eq>(index: &mut Index<K>, key: K, number: u64) {
+    let numbers = index.entry(key).or_default();
+    if numbers.len() >= ALIKE {
+        numbers.pop_front();
+    }
+    numbers.push_back(number);
+}
+
+/// Forgets the oldest answer of all, which stands first wherever it is found.
+fn forget<K: Hash + Eq>(index: &mut Index<K>, key: &K, number: u64) {
     if let Some(numbers) = index.get_mut(key) {
-        numbers.retain(|known| *known != number);
+        if numbers.front() == Some(&number) {
+            numbers.pop_front();
+        }
         if numbers.is_empty() {
             index.remove(key);
         }

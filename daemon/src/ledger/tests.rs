@@ -1,6 +1,7 @@
 //! From events to runs: what belongs together, when it is over, and what leaves through the outlets.
 
 mod meter;
+mod queue;
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ impl Told<'_> {
 
     fn steps(&mut self) -> &mut Steps {
         match self {
-            Self::Call(watch) => &mut watch.steps,
+            Self::Call(watch) => &mut watch.way.steps,
             Self::Steps(steps) => steps,
         }
     }
@@ -83,8 +83,8 @@ impl Client {
             };
             let sending = Stamp::now();
             if let Some(watch) = told.call() {
-                watch.reused = reused;
-                watch.sending = Some(sending);
+                watch.way.reused = reused;
+                watch.way.sending = Some(sending);
             }
             let harmless = matches!(told, Told::Call(_));
             // The version is each connection's own.
@@ -107,7 +107,7 @@ impl Client {
                     rested = false;
                     told.steps().push((Phase::Retry, sending, Stamp::now()));
                     if let Some(watch) = told.call() {
-                        (watch.retried, watch.sent) = (true, None);
+                        (watch.way.retried, watch.way.sent) = (true, None);
                     }
                 }
                 Err(Failed::Late) => return Err(self.late()),
@@ -180,8 +180,8 @@ impl Client {
             if let Some(watch) = &mut watch {
                 let now = Stamp::now();
                 watch.time.forward_ns += now.since(entered);
-                if sent && watch.sent.is_none() {
-                    watch.sent = Some(now);
+                if sent {
+                    watch.way.sent.get_or_insert(now);
                 }
             }
             match answered {
@@ -194,7 +194,7 @@ impl Client {
                     if sent {
                         // The upstream is at work; what we do meanwhile costs nobody time.
                         if let Some(watch) = &mut watch {
-                            watch.read_request();
+                            watch.ask();
                         }
                         budgeted = true;
                     }

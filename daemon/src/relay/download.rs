@@ -31,7 +31,7 @@ pub(super) enum Broken {
 /// Whoever looks at what passes.
 pub(super) trait Observer: Send {
     /// Bytes of the answer, on their way to the client; `last` when none follow.
-    fn data(&mut self, bytes: &[u8], last: bool);
+    fn data(&mut self, bytes: &Bytes, last: bool);
     /// The answer has ended, or something went wrong before: a status that names it, and what in words. Later words change
     /// nothing.
     fn end(&mut self, problem: Option<(u16, String)>);
@@ -49,6 +49,8 @@ pub(super) struct Download {
     patient: bool,
     /// When the last look ended, and whether the upstream was waited for.
     left: Option<(Stamp, bool)>,
+    /// When the upstream was heard last.
+    heard: Instant,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
@@ -61,8 +63,8 @@ impl Download {
         watch: Option<Box<dyn Observer>>,
     ) -> Self {
         let link = Some(link);
-        let (left, silence, patient) = (None, None, false);
-        let mut download = Self { body, link, client, watch, patient, left, silence };
+        let (left, heard, silence, patient) = (None, Instant::now(), None, false);
+        let mut download = Self { body, link, client, watch, patient, left, heard, silence };
         if download.body.is_end_stream() {
             download.finish();
         }
@@ -100,17 +102,25 @@ impl Download {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
-    /// Whether the upstream has been silent for longer than it may.
+    /// Whether the upstream has been silent for longer than it may. One timer serves until then: to set it anew with each piece would cost
+    /// more than passing the piece on.
     fn is_silent(&mut self, cx: &mut Context<'_>, fresh: bool) -> bool {
         if self.patient {
             return false;
         }
         let idle = self.client.upstream.budgets.idle;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         if fresh {
-            silence.as_mut().reset(Instant::now() + idle);
+            self.heard = Instant::now();
         }
-        silence.as_mut().poll(cx).is_ready()
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        while silence.as_mut().poll(cx).is_ready() {
+            let end = self.heard + idle;
+            if end <= Instant::now() {
+                return true;
+            }
+            silence.as_mut().reset(end);
+        }
+        false
     }
 
     fn pass(
@@ -158,7 +168,6 @@ impl Body for Download {
         let left = this.left.take();
         // A silence begins anew with what was passed on.
         let fresh = left.is_none_or(|(_, upstream)| !upstream);
-        let read_ns = this.watch.as_mut().map_or(0, |watch| watch.time().parse_ns);
         if let (Some(watch), Some((since, upstream))) = (&mut this.watch, left) {
             let waited = entered.since(since);
             let time = watch.time();
@@ -168,9 +177,7 @@ impl Body for Download {
         let passed = this.pass(cx, fresh);
         if let Some(watch) = &mut this.watch {
             let now = Stamp::now();
-            let time = watch.time();
-            let read_ns = time.parse_ns.saturating_sub(read_ns);
-            time.forward_ns += now.since(entered).saturating_sub(read_ns);
+            watch.time().forward_ns += now.since(entered);
             this.left = Some((now, passed.is_pending()));
         } else {
             this.left = Some((entered, passed.is_pending()));

@@ -1,6 +1,7 @@
 //! What passes that is no model request: tools' calls and the rest of MCP's protocol, and HTTP that nobody here knows. It becomes one
 //! span of the run that it belongs to; where it belongs to none, nothing is written down.
 
+use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use dwell_probes::names;
@@ -130,7 +131,7 @@ fn span(
 }
 
 impl Observer for Passage {
-    fn data(&mut self, bytes: &[u8], last: bool) {
+    fn data(&mut self, bytes: &Bytes, last: bool) {
         let answered = self.reader.as_mut().is_some_and(|reader| reader.push(bytes));
         if answered || last {
             self.end(None);

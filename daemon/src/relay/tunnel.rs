@@ -120,7 +120,7 @@ pub(super) async fn relay(
         tool_results: Vec::new(),
     };
     let mut call = Call {
-        recorder: Recorder::new(desk.ledger.clone(), arrival, http, desk.tracing),
+        recorder: Recorder::new(desk.ledger, arrival, http, desk.tracing),
         steps: Steps::new(),
         asked: Stamp::now(),
         switched: None,

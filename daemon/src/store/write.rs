@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dwell_probes::regression::Conditions;
 use dwell_probes::run::RunState;
@@ -13,14 +14,17 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::mpsc;
 
 use super::{Error, LOCK, file, schema};
+use crate::background::{breathe, step_back};
 use crate::ledger::Record;
-use crate::priority::yield_to_others;
 
 /// Records that may wait for the disk. A call makes about three; beyond the bound the ledger counts drops.
 const QUEUE: usize = 32_768;
 
 /// Records of one transaction, at most.
 const BATCH: usize = 4096;
+
+/// How long records gather before they are written.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Runs older than this are removed when the daemon starts.
 const KEEP_DAYS: i64 = 30;
@@ -146,13 +150,22 @@ fn remove_old_runs(connection: &Connection) -> Result<(), Error> {
 }
 
 fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner: &Owner) {
-    yield_to_others("store");
+    step_back();
     let mut batch = Vec::with_capacity(64);
     let mut failing = false;
     loop {
         batch.clear();
         if records.blocking_recv_many(&mut batch, BATCH) == 0 {
             break;
+        }
+        // What comes within a moment is written at once: calls that end by then are written once.
+        if !records.is_closed() {
+            std::thread::sleep(GATHER);
+        }
+        while batch.len() < BATCH
+            && let Ok(record) = records.try_recv()
+        {
+            batch.push(record);
         }
         match commit(&mut connection, &batch, &owner.name) {
             Ok(()) if failing => {
@@ -172,6 +185,7 @@ fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner:
 fn commit(connection: &mut Connection, batch: &[Record], owner: &str) -> Result<(), Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for record in latest(batch) {
+        breathe();
         match record {
             Record::Run(run) => {
                 let started = i64::try_from(run.started.0).unwrap_or(i64::MAX);

@@ -165,7 +165,7 @@ pub fn run_samples<C: Borrow<Call>>(
     run: &Run,
     calls: &[C],
     account: &Account,
-    spans: &[Span],
+    spans: &[impl Borrow<Span>],
     told: Option<&Told>,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
@@ -196,10 +196,16 @@ pub fn run_samples<C: Borrow<Call>>(
             samples.push(Sample::new(metric, with(category.name()), new));
         }
     }
-    let by_id: HashMap<(TraceId, SpanId), &Span> =
-        spans.iter().map(|span| ((span.trace_id, span.span_id), span)).collect();
+    let spans = || spans.iter().map(Borrow::<Span>::borrow);
     let later = |span: &&Span| told.is_none_or(|told| span.start >= told.until);
-    for tool in spans.iter().filter(later).filter(|span| is_outermost_tool(span, &by_id)) {
+    let is_tool = |span: &&Span| later(span) && classify(span) == Class::Tool;
+    let tools: Vec<&Span> = spans().filter(is_tool).collect();
+    if tools.is_empty() {
+        return samples;
+    }
+    let by_id: HashMap<(TraceId, SpanId), &Span> =
+        spans().map(|span| ((span.trace_id, span.span_id), span)).collect();
+    for tool in tools.into_iter().filter(|span| is_outermost(span, &by_id)) {
         samples.extend(tool_sample(tool, &agent));
     }
     samples
@@ -252,10 +258,10 @@ pub struct Told {
 }
 
 /// Tools' spans nest (framework, client, server): the outermost is the tool as the agent sees it.
-fn is_outermost_tool(span: &Span, by_id: &HashMap<(TraceId, SpanId), &Span>) -> bool {
+fn is_outermost(span: &Span, by_id: &HashMap<(TraceId, SpanId), &Span>) -> bool {
     let parent = |span: &Span| by_id.get(&(span.trace_id, span.parent_id?)).copied();
     let around = std::iter::successors(parent(span), |span| parent(span)).take(DEPTH);
-    classify(span) == Class::Tool && !around.into_iter().any(|span| classify(span) == Class::Tool)
+    !around.into_iter().any(|span| classify(span) == Class::Tool)
 }
 
 pub(super) fn seconds(ns: u64) -> f64 {

@@ -91,7 +91,7 @@ fn what_is_not_explained_is_the_residual() {
         residual_ns: 0,
     };
     time.close(100);
-    assert_eq!((time.work_ns(), time.residual_ns, time.own_ns()), (10, 10, 20));
+    assert_eq!((time.work_ns(), time.residual_ns, time.own_ns()), (7, 13, 20));
     time.close(50);
     assert_eq!(time.residual_ns, 0);
 }

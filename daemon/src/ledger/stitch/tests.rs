@@ -1,6 +1,8 @@
 //! Conversations as clients hold them, by the hashes of their messages: what belongs together comes together, and nothing
 //! else does.
 
+mod bounds;
+
 use std::collections::HashMap;
 
 use dwell_probes::call::{Ending, ToolRequest};
@@ -472,23 +474,4 @@ fn a_trace_of_one_request_s_own_does_not_tear_a_conversation_apart() {
     assert_eq!(place, Place::Traced(TraceId([5; 16])), "a trace that is known is stronger");
     let named = RunKeys { run: Some("mine".into()), ..keys(&next, 5) };
     assert_eq!(stitch.place(&named, &[], Stamp(0)).0, Place::Named("mine".into()));
-}
-
-#[test]
-fn what_is_remembered_has_a_bound() {
-    let link = |number: u128| Link { whole: number, body: number, window: number, by_model: true };
-    let tail = Tail { run: "r".into(), conversation: "c".into(), asked_for_tools: true };
-    let mut stitch = Stitch::default();
-    for number in 0..=TAILS as u128 {
-        let tools = vec![format!("call-{number}")];
-        stitch.remember_tail(vec![link(number)], tools, tail.clone());
-        stitch.remember_unanswered(link(number), "r", Stamp(0));
-    }
-    assert_eq!(stitch.answers.len(), TAILS);
-    let sizes = [stitch.by_whole.len(), stitch.by_body.len(), stitch.by_window.len()];
-    assert_eq!((sizes, stitch.by_tool_call.len()), ([TAILS; 3], TAILS));
-    assert_eq!((stitch.unanswered.len(), stitch.unanswered_order.len()), (UNANSWERED, UNANSWERED));
-    let asked = |number| RunKeys { links: vec![link(number), link(1 << 64)], ..RunKeys::default() };
-    assert_eq!(stitch.place(&asked(0), &[], Stamp(0)).1, Joined::Unknown);
-    assert_eq!(stitch.place(&asked(1), &[], Stamp(0)).0, Place::Continues("r".into()));
 }

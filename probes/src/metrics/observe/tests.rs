@@ -17,6 +17,7 @@ fn exchange(status: u16) -> Exchange {
 }
 
 const NO_CALLS: &[Call] = &[];
+const NO_SPANS: &[Span] = &[];
 
 /// An account in which nothing took that long.
 fn account(wall_ns: u64) -> Account {
@@ -28,11 +29,11 @@ fn account(wall_ns: u64) -> Account {
 fn a_run_is_that_of_the_model_that_most_calls_went_to() {
     let named = |model: &str, number, ns| Call { model: model.to_owned(), ..call(number, 0, ns) };
     let calls = [named("slow", 3, 99), named("quick", 2, 10), named("quick", 4, 10)];
-    let tie = run_samples(&run(Some(10)), &calls[..2], &account(10), &[], None);
+    let tie = run_samples(&run(Some(10)), &calls[..2], &account(10), NO_SPANS, None);
     assert_eq!(one(&tie, &list::RUNS).0, "finished coder slow engine");
-    let samples = run_samples(&run(Some(10)), &calls, &account(10), &[], None);
+    let samples = run_samples(&run(Some(10)), &calls, &account(10), NO_SPANS, None);
     assert_eq!(one(&samples, &list::RUNS).0, "finished coder quick engine");
-    let none = run_samples(&run(Some(10)), NO_CALLS, &account(10), &[], None);
+    let none = run_samples(&run(Some(10)), NO_CALLS, &account(10), NO_SPANS, None);
     assert_eq!(one(&none, &list::RUNS).0, "finished coder");
 }
 
@@ -111,8 +112,12 @@ fn a_call_of_the_engine_is_a_servers() {
 
 #[test]
 fn a_relayed_call_is_a_clients_too() {
-    let gateway =
-        GatewayTime { route_ns: 1000, parse_ns: 2000, residual_ns: 7000, ..GatewayTime::default() };
+    let gateway = GatewayTime {
+        route_ns: 1000,
+        record_ns: 2000,
+        residual_ns: 7000,
+        ..GatewayTime::default()
+    };
     let relay = Some(Relayed { reused: true, gateway, ..Relayed::default() });
     let call = Call { upstream: "vllm".to_owned(), relay: relay.clone(), ..answered() };
     let exchange = Exchange { relay, ..exchange(200) };

@@ -1,0 +1,349 @@
+//! Reads the copies of a relayed call where nobody waits for it: the request's, then the answer's piece by piece as they passed. What
+//! comes of it are the call's arrival and its departure; the ledger has it read in the order in which it passed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use dwell_probes::call::{Ending, ToolRequest};
+use dwell_probes::phase::Phase;
+use dwell_probes::relay::{self, GatewayTime, Marks, Relayed};
+use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::speculation::Speculation;
+use dwell_probes::time::Stamp;
+use dwell_probes::timeline::Timeline;
+use dwell_probes::trace::Exchange;
+use dwell_wire::conversation::Link;
+use dwell_wire::upstream::{Api, Asked, Facts, Reader};
+
+use super::decode::Copy;
+use super::transport::Steps;
+use crate::ledger::{Arrival, Departure, Event, Handle, RunKeys, Unread};
+use crate::record::keys::keep;
+
+/// What is known of a call before anything is sent.
+pub(super) struct Call {
+    /// Which API it speaks.
+    pub(super) api: Api,
+    /// The path asked for.
+    pub(super) path: String,
+    /// The upstream's name.
+    pub(super) upstream: String,
+    /// When its first byte was seen.
+    pub(super) start: Stamp,
+    /// Our span.
+    pub(super) span_id: SpanId,
+    /// Which run it may belong to, as headers and path say.
+    pub(super) keys: RunKeys,
+    /// The trace that the upstream is told, where the client told none.
+    pub(super) told_trace: Option<TraceId>,
+    /// The model, where it is known already.
+    pub(super) model: Option<String>,
+}
+
+/// The way to the upstream.
+#[derive(Clone, Default)]
+pub(super) struct Way {
+    /// What was done to reach it.
+    pub(super) steps: Steps,
+    /// Whether the connection had served before.
+    pub(super) reused: bool,
+    /// Whether the request was sent a second time.
+    pub(super) retried: bool,
+    /// When the upstream was known.
+    pub(super) routed: Stamp,
+    /// When sending began.
+    pub(super) sending: Option<Stamp>,
+    /// When the request's last byte was passed on.
+    pub(super) sent: Option<Stamp>,
+}
+
+/// The response's head.
+pub(super) struct Head {
+    /// When it was there.
+    pub(super) at: Stamp,
+    /// Its status.
+    pub(super) status: u16,
+    /// Its headers.
+    pub(super) headers: HeaderMap,
+}
+
+/// Some of the answer's bytes.
+pub(super) struct Piece {
+    /// When they passed.
+    pub(super) at: Stamp,
+    /// As they came.
+    pub(super) bytes: Bytes,
+    /// The gateway's time so far.
+    pub(super) time: GatewayTime,
+}
+
+/// How a call ended.
+pub(super) struct End {
+    /// When.
+    pub(super) at: Stamp,
+    /// A status that names what went wrong, and what in words.
+    pub(super) problem: Option<(u16, String)>,
+    /// The way that was taken.
+    pub(super) way: Way,
+    /// The gateway's time.
+    pub(super) time: GatewayTime,
+    /// Pieces of the answer were lost on their way here.
+    pub(super) lost: bool,
+}
+
+/// One call, as far as it was read.
+#[derive(Clone)]
+pub(super) struct Reading(Arc<Mutex<State>>);
+
+impl Reading {
+    /// Of a call of which nothing was read yet. Without `tracing` no phases are kept.
+    pub(super) fn new(call: Call, ledger: Handle, tracing: bool) -> Self {
+        let http = Exchange {
+            route: call.api.route().to_owned(),
+            operation: call.api.operation(),
+            ..Exchange::default()
+        };
+        Self(Arc::new(Mutex::new(State {
+            call,
+            ledger,
+            tracing,
+            way: Way::default(),
+            head: None,
+            answer: None,
+            last: None,
+            prefill_seen: false,
+            streamed: false,
+            copy: None,
+            last_link: None,
+            parse_ns: 0,
+            http,
+            over: false,
+        })))
+    }
+
+    /// The request's copy, to be read: the call's arrival.
+    pub(super) fn asked(&self, copy: Option<Vec<u8>>) -> Unread {
+        let bytes = copy.as_ref().map_or(0, Vec::len);
+        let state = self.0.clone();
+        Unread::new(bytes, move || Some(lock(&state).asked(copy.as_deref())))
+    }
+
+    /// A piece of the answer, to be read: the call's departure, when the answer says that it is its last. `head` is told with the
+    /// first.
+    pub(super) fn piece(&self, head: Option<Arc<(Head, Way)>>, piece: Piece) -> Unread {
+        let state = self.0.clone();
+        Unread::new(piece.bytes.len(), move || lock(&state).piece(head.as_deref(), &piece))
+    }
+
+    /// The end, with the last piece of the answer: the call's departure, unless the answer told before that it was over.
+    pub(super) fn end(
+        &self,
+        head: Option<Arc<(Head, Way)>>,
+        piece: Option<Piece>,
+        end: End,
+    ) -> Unread {
+        let state = self.0.clone();
+        Unread::new(0, move || {
+            let mut state = lock(&state);
+            let departed = if let Some(piece) = &piece {
+                state.piece(head.as_deref(), piece)
+            } else {
+                state.headed(head.as_deref());
+                None
+            };
+            departed.or_else(|| state.end(end))
+        })
+    }
+}
+
+/// Only who reads locks it, so that nobody ever waits.
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says that one thing has happened, in any order"
+)]
+struct State {
+    call: Call,
+    ledger: Handle,
+    tracing: bool,
+    way: Way,
+    head: Option<(Stamp, u16)>,
+    answer: Option<Stamp>,
+    last: Option<Stamp>,
+    prefill_seen: bool,
+    streamed: bool,
+    copy: Option<Copy>,
+    last_link: Option<Link>,
+    parse_ns: u64,
+    http: Exchange,
+    over: bool,
+}
+
+impl State {
+    fn asked(&mut self, copy: Option<&[u8]>) -> Event {
+        let start = Stamp::now();
+        let asked = copy.and_then(|copy| Asked::parse(self.call.api, copy).ok());
+        let asked = asked.unwrap_or_default();
+        self.last_link = asked.last();
+        self.parse_ns += Stamp::now().since(start);
+        let call = &mut self.call;
+        let model = asked.model.or_else(|| call.model.take()).unwrap_or_default();
+        self.http.path = std::mem::take(&mut call.path);
+        self.http.requested_model.clone_from(&model);
+        Event::Arrival(Box::new(Arrival {
+            span_id: call.span_id,
+            start: call.start,
+            model,
+            upstream: std::mem::take(&mut call.upstream),
+            keys: RunKeys {
+                links: asked.links.iter().map(keep).collect(),
+                ..std::mem::take(&mut call.keys)
+            },
+            told_trace: call.told_trace,
+            tool_results: asked.tool_results,
+        }))
+    }
+
+    fn headed(&mut self, head: Option<&(Head, Way)>) {
+        let Some((head, way)) = head else { return };
+        self.head = Some((head.at, head.status));
+        self.way = way.clone();
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let content_type = text("content-type").unwrap_or_default();
+        let reader = Reader::new(self.call.api, content_type, self.last_link);
+        let mut copy = Copy::new(reader, text("content-encoding").unwrap_or_default());
+        self.streamed = copy.is_stream();
+        for (name, value) in &head.headers {
+            if let Ok(value) = value.to_str() {
+                copy.header(name.as_str(), value);
+            }
+        }
+        self.copy = Some(copy);
+    }
+
+    fn piece(&mut self, head: Option<&(Head, Way)>, piece: &Piece) -> Option<Event> {
+        if self.over {
+            return None;
+        }
+        self.headed(head);
+        let start = Stamp::now();
+        let seen = self.copy.as_mut().map(|copy| copy.push(&piece.bytes)).unwrap_or_default();
+        if !self.streamed || seen.pieces > 0 {
+            let answer = *self.answer.get_or_insert(piece.at);
+            self.last = Some(if self.streamed { piece.at } else { answer });
+        }
+        self.prefill_seen |= seen.prefill && self.answer.is_none();
+        self.parse_ns += Stamp::now().since(start);
+        if !seen.done {
+            return None;
+        }
+        let way = std::mem::take(&mut self.way);
+        self.end(End { at: piece.at, problem: None, way, time: piece.time, lost: false })
+    }
+
+    fn end(&mut self, end: End) -> Option<Event> {
+        if std::mem::replace(&mut self.over, true) {
+            return None;
+        }
+        let parsing = Stamp::now();
+        let (facts, whole) =
+            self.copy.take().map_or_else(|| (Facts::default(), true), Copy::finish);
+        self.parse_ns += Stamp::now().since(parsing);
+        let whole = whole && !end.lost;
+        if !whole {
+            self.ledger.count_dropped("answers not read", 1);
+        }
+        self.way = end.way;
+        let status = match (&end.problem, self.head) {
+            (_, Some((_, status))) => status,
+            (Some((status, _)), None) => *status,
+            (None, None) => 0,
+        };
+        let ending = match (end.problem, &facts.error) {
+            (Some((499, _)), _) => Ending::HungUp,
+            (Some((_, why)), _) => Ending::Failed(why),
+            (None, error) => ended(status, error.as_deref()),
+        };
+        let mut time = GatewayTime { parse_ns: self.parse_ns, ..end.time };
+        time.close(end.at.since(self.call.start));
+        let timeline = self.timeline(end.at, status, &facts.times);
+        let requested = &self.http.requested_model;
+        let http = Exchange {
+            status,
+            finish_reasons: facts.finish_reasons,
+            response_model: facts.model.filter(|model| model != requested),
+            relay: Some(Relayed {
+                reused: self.way.reused,
+                retried: self.way.retried,
+                tunnel: None,
+                figures: facts.times.source.filter(|_| facts.times.is_known()).map(str::to_owned),
+                tokens_counted: facts.output_tokens.is_none() && facts.pieces > 0,
+                unread: !whole,
+                gateway: time,
+            }),
+            ..std::mem::take(&mut self.http)
+        };
+        let tool =
+            |tool: dwell_wire::upstream::ToolAsked| ToolRequest { id: tool.id, name: tool.name };
+        Some(Event::Departure(Box::new(Departure {
+            span_id: self.call.span_id,
+            end: end.at,
+            ending,
+            input_tokens: facts.input_tokens.unwrap_or(0),
+            output_tokens: facts.output_tokens.unwrap_or(facts.pieces),
+            cached_tokens: facts.cached_tokens,
+            cache: None,
+            reasoning_tokens: facts.reasoning_tokens,
+            tools: facts.tools.into_iter().map(tool).collect(),
+            answer_links: facts.links.iter().map(keep).collect(),
+            speculation: facts.speculation.filter(|drafting| *drafting != Speculation::default()),
+            timeline,
+            http,
+        })))
+    }
+
+    fn timeline(&self, end: Stamp, status: u16, times: &relay::ServerTimes) -> Timeline {
+        let mut timeline = if self.tracing { Timeline::small() } else { Timeline::off() };
+        let way = &self.way;
+        timeline.record(Phase::Receive, self.call.start, way.routed);
+        for &(phase, start, until) in &way.steps {
+            timeline.record(phase, start, until);
+        }
+        if let Some(sending) = way.sending {
+            timeline.record(Phase::Send, sending, way.sent.unwrap_or(end));
+        }
+        if let Some(sent) = way.sent {
+            let marks = Marks {
+                sent,
+                head: self.head.map_or(end, |(at, _)| at),
+                // A refusal is no answer: waiting for it was no generation.
+                answer: self.answer.filter(|_| status < 400),
+                last: self.last,
+                end,
+                streamed: self.streamed,
+                prefill_seen: self.prefill_seen,
+            };
+            relay::record(&mut timeline, &marks, times);
+        }
+        if let Some(answer) = self.answer.filter(|_| self.streamed) {
+            timeline.mark_first_token(answer);
+        }
+        timeline
+    }
+}
+
+/// How a call ended whose answer came to its end.
+fn ended(status: u16, error: Option<&str>) -> Ending {
+    let named = error.map(|name| format!(" ({name})")).unwrap_or_default();
+    match (status, error) {
+        (400.., _) => Ending::Failed(format!("the upstream answered {status}{named}")),
+        (_, Some(_)) => {
+            Ending::Failed(format!("the upstream reported an error in its answer{named}"))
+        }
+        _ => Ending::Answered,
+    }
+}
