@@ -55,6 +55,9 @@ pub struct Service {
     _background: Background,
 }
 
+/// A variable of the environment by its name.
+type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
 /// What keeps, watches and sends the runs.
 #[derive(Debug)]
 struct Behind {
@@ -68,7 +71,7 @@ struct Behind {
 impl Behind {
     /// Starts it all on the current runtime.
     fn start(
-        (settings, env): (&Settings, &(dyn Fn(&str) -> Option<String> + Sync)),
+        (settings, env): (&Settings, Env<'_>),
         addr: SocketAddr,
         (ledger, runs, store): (ledger::Handle, Ledger, mpsc::Sender<ledger::Record>),
         backend: Option<Arc<dyn Backend>>,
@@ -136,7 +139,7 @@ impl Service {
     pub async fn start_in(
         settings: &Settings,
         backend: Option<Arc<dyn Backend>>,
-        env: &(dyn Fn(&str) -> Option<String> + Sync),
+        env: Env<'_>,
     ) -> Result<Self> {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!(
