@@ -179,12 +179,16 @@ impl Call {
                 conversation.settle();
                 self.counts().count(offer.source, read.drafted, accepted);
                 self.note(&mut known.share, &read);
+                let before = self.produced;
                 let finish = self.deliver(conversation, &read.tokens);
+                // What lies behind the answer's end was right for nothing; the token that ends it was not.
+                let of_use = if finish.is_some() { self.produced - before + 1 } else { usize::MAX };
+                let tokens = of_use.min(accepted + 1);
                 // With the telling, as of plain tokens: that is cheaper for several at once.
                 let took = Stamp::now().since(read.start);
-                self.progress.rounds.gain.round(accepted + 1, took);
+                self.progress.rounds.gain.round(tokens, took);
                 let unslowed = (!read.waited).then_some(took);
-                known.pace.note(offer, read.drafted, accepted, unslowed);
+                known.pace.note(offer, read.drafted, tokens - 1, unslowed);
                 self.tell_of_switch(&mut known.pace, offer);
                 Ok(finish)
             }
