@@ -23,6 +23,10 @@ const QUEUE: usize = 8192;
 /// Spans that may wait for the ledger: a second's worth of the fastest exporters, some 200 MB.
 const UNHEARD: usize = 200_000;
 
+/// Spans that those who report may be ahead of the ledger by, and twice as many ahead of the disk: what waits longer has left the
+/// caches when its turn comes, and takes memory.
+const AHEAD: usize = 12_500;
+
 /// Bytes that may wait to be read: some seconds of many streams at once.
 const UNREAD: usize = 32 << 20;
 
@@ -152,8 +156,8 @@ impl Handle {
     /// instead of waiting for places to be free: that would take them from those who cannot wait.
     pub async fn has_room(&self) {
         let is_free = || {
-            self.unheard.available_permits() > UNHEARD / 4 * 3
-                && self.unstored.available_permits() > UNSTORED / 2
+            self.unheard.available_permits() > UNHEARD - AHEAD
+                && self.unstored.available_permits() > UNSTORED - 2 * AHEAD
         };
         while !is_free() {
             tokio::time::sleep(LOOK).await;
