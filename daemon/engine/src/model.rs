@@ -29,6 +29,9 @@ use norm::RmsNorm;
 use positions::{Positions, Step, unless_one};
 use residual::LARGEST_FLOAT16;
 
+#[cfg(test)]
+pub(crate) use fused::BY_STEPS;
+
 /// Which rows' logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {

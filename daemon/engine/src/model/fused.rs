@@ -28,7 +28,7 @@ pub(super) fn are_here() -> bool {
 #[cfg(test)]
 thread_local! {
     /// Whether models that are loaded and run on this thread put MLX's operations together.
-    pub(super) static BY_STEPS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    pub(crate) static BY_STEPS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Whether matrices of a whole model may be of 16 bits.

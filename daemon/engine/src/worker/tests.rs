@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::answer::{Answer, Parsers};
 use crate::backend::{Event, Finish, Generation, Outcome, Sampling, TokenLogprob};
 use crate::call::{Call, Progress};
+use crate::model::BY_STEPS;
 use crate::reply::Reply;
 use crate::sampler::Sampler;
 use crate::segments::Segments;
@@ -253,6 +254,15 @@ fn seeded(seed: u64) -> Sampling {
 
 #[test]
 fn drafting_changes_nothing_but_the_speed() {
+    // Computed at once where that can be, and by a graph of MLX's operations, as GPUs do.
+    for by_steps in [false, true] {
+        BY_STEPS.set(by_steps);
+        drafting_changes_nothing();
+    }
+    BY_STEPS.set(false);
+}
+
+fn drafting_changes_nothing() {
     let bench = Bench::new(1);
     bench.run(|conversation| {
         let mut random = Random(5);
