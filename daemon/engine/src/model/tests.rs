@@ -101,7 +101,7 @@ fn compare(out: &Path, case: &Value, failures: &mut Vec<String>) -> bool {
     let cpu = [(true, false), (false, false), (true, true)];
     let paths = cpu.map(|(unpack, by_steps)| (Device::Cpu, unpack, by_steps));
     for (device, unpack, by_steps) in paths.into_iter().chain([(Device::Gpu, false, true)]) {
-        fused::BY_STEPS.set(by_steps);
+        BY_STEPS.set(by_steps);
         let mut model = Model::load(&checkpoint, Storage { device, unpack }).unwrap();
         // The fused kernels compute in the type of the weights, which rounds where those have 16 bits.
         let rounded = device == Device::Gpu && case["dtype"] != "f32";
@@ -151,7 +151,7 @@ fn logits_are_those_of_the_reference() {
         for case in reference["cases"].as_array().unwrap() {
             at_once += u32::from(compare(&out, case, &mut failures));
         }
-        fused::BY_STEPS.set(false);
+        BY_STEPS.set(false);
         assert!(at_once > 5 || !fused::are_here(), "{at_once} models were run at once");
     });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
