@@ -177,10 +177,6 @@ async fn a_daemon_that_stops_ends_its_tunnels_and_writes_them_down() {
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_slows_the_upstream_down() {
-    const PIECE: usize = 1 << 16;
-    const PIECES: usize = 2048;
-    /// What may lie in the kernel's buffers on the way, and far less than there is.
-    const AHEAD: usize = 48 << 20;
     let (_daemon, mut client, mut upstream) = switch(BEGUN).await;
     let written = Arc::new(AtomicUsize::new(0));
     let counted = written.clone();
@@ -191,19 +187,7 @@ async fn a_client_that_reads_slowly_slows_the_upstream_down() {
             counted.fetch_add(PIECE, Ordering::SeqCst);
         }
     });
-    let mut bytes = vec![0; PIECE];
-    let (mut read, mut most) = (0, 0);
-    while read < PIECE * PIECES {
-        // Whoever could run ahead has the time to.
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-        most = most.max(written.load(Ordering::SeqCst).saturating_sub(read));
-        let count = tokio::time::timeout(PATIENCE, client.read(&mut bytes)).await.unwrap().unwrap();
-        assert!(count > 0, "the tunnel ended after {read} bytes");
-        read += count;
-    }
-    assert!(most < AHEAD, "{most} bytes were taken before the client wanted them");
+    read_slowly(&mut client, &written).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The scripted upstream, a daemon before it, and a client that sees raw bytes.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -224,4 +225,30 @@ pub(crate) fn delta(text: &str) -> String {
 pub(crate) fn whole(json: &str, headers: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{json}", json.len())
         .into_bytes()
+}
+
+/// What an upstream writes at once, and how often, to a client that reads slowly.
+pub(crate) const PIECE: usize = 1 << 16;
+pub(crate) const PIECES: usize = 2048;
+
+/// Reads all pieces so slowly that whoever writes them could run ahead: no more than what may lie in the kernel's buffers on the
+/// way, which is far less than there is. `written` counts bytes.
+pub(crate) async fn read_slowly(
+    mut client: impl tokio::io::AsyncRead + Unpin,
+    written: &AtomicUsize,
+) {
+    const AHEAD: usize = 48 << 20;
+    let mut bytes = vec![0; PIECE];
+    let (mut read, mut most) = (0, 0);
+    while read < PIECE * PIECES {
+        // Whoever could run ahead has the time to.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        most = most.max(written.load(Ordering::SeqCst).saturating_sub(read));
+        let count = tokio::time::timeout(PATIENCE, client.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(count > 0, "it ended after {read} bytes");
+        read += count;
+    }
+    assert!(most < AHEAD, "{most} bytes were taken before the client wanted them");
 }
