@@ -15,5 +15,5 @@ mod tests;
 pub use event::{
     Arrival, Departure, Event, Link, Record, RunDeclared, RunKeys, Snapshot, Spans, Unread,
 };
-pub use handle::{Handle, Ledger, Place, Running};
+pub use handle::{Handle, Ledger, Place, Room, Running};
 pub use outlets::Outlets;

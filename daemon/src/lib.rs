@@ -6,7 +6,6 @@
 pub mod agent;
 pub mod api;
 pub mod backend;
-pub mod background;
 pub mod body;
 pub mod cli;
 pub mod commands;
@@ -23,4 +22,5 @@ pub mod service;
 pub mod settings;
 pub mod store;
 pub mod terminal;
+pub mod threads;
 pub mod watch;

@@ -20,7 +20,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
-use crate::background::Background;
 use crate::export::{self, Exporter, Forwarder, Push};
 use crate::gateway::{self, Gateway};
 use crate::intake::{self, Grpc, Intake};
@@ -29,8 +28,9 @@ use crate::otlp::Outward;
 use crate::relay::{self, Own, Relay, Tunnels};
 use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
+use crate::threads::{self, Thread};
 use crate::watch::{self, Memory, Receivers, Watch};
-use connections::serve;
+use connections::{Servers, serve};
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -47,12 +47,13 @@ pub struct Service {
     pub ledger: ledger::Handle,
     metrics: Router,
     server: JoinHandle<()>,
+    servers: Arc<Servers>,
     stop: CancellationToken,
     tunnels: Tunnels,
     grpc: Option<Grpc>,
     behind: Behind,
     writer: Writer,
-    _background: Background,
+    _background: Thread,
 }
 
 /// A variable of the environment by its name.
@@ -154,7 +155,8 @@ impl Service {
         let (store, writer) = Writer::start_under(&settings.data_dir, &conditions)?;
         let (ledger, runs) = Ledger::new();
         let mut outward = Outward::new(settings.otlp.forward_content);
-        let background = Background::start().context("cannot start a thread for the runs")?;
+        let background = Thread::start("dwell-ledger", 0, threads::step_back)
+            .context("cannot start a thread for the runs")?;
         let behind = {
             let _here = background.enter();
             Behind::start(
@@ -178,12 +180,15 @@ impl Service {
                 Api::new(ledger.clone(), backend.as_deref())
                     .before(names(&settings.upstreams.list), names(&settings.upstreams.mcp)),
             ));
-        let server = tokio::spawn(serve(listener, router, stop.clone()));
+        let servers = Servers::start().context("cannot start threads for connections")?;
+        let servers = Arc::new(servers);
+        let server = tokio::spawn(serve(listener, router, (servers.clone(), stop.clone())));
         Ok(Self {
             addr,
             ledger,
             metrics,
             server,
+            servers,
             stop,
             tunnels,
             grpc,
@@ -205,7 +210,8 @@ impl Service {
             .await
             .with_context(|| format!("cannot listen on {listen} for metrics"))?;
         let addr = listener.local_addr()?;
-        tokio::spawn(serve(listener, self.metrics.clone(), self.stop.clone()));
+        let desk = (self.servers.clone(), self.stop.clone());
+        tokio::spawn(serve(listener, self.metrics.clone(), desk));
         Ok(addr)
     }
 

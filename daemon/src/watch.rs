@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::tell::Tellers;
 pub use self::tell::{Known, Receivers};
-use crate::background::step_back;
 use crate::ledger::{Event, Handle};
 use crate::settings::Watching;
+use crate::threads::step_back;
 
 /// Runs that may wait to be looked at; beyond it they are not watched, and counted.
 pub const QUEUE: usize = 1024;

@@ -86,6 +86,13 @@ impl Book {
 
     /// Draws the conclusions from an event.
     pub(super) fn take(&mut self, event: Event) {
+        let event = match event {
+            Event::Unread(unread) => match unread.read() {
+                Some(event) => event,
+                None => return,
+            },
+            read => read,
+        };
         self.changed = true;
         match event {
             Event::RunDeclared(declared) => self.declare(declared),
@@ -95,11 +102,8 @@ impl Book {
             Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
             Event::Measured(samples) => self.meter.take(samples, &self.outbox),
             Event::Work { run, span } => self.work(run, *span),
-            Event::Unread(unread) => {
-                if let Some(event) = unread.read() {
-                    self.take(event);
-                }
-            }
+            // What is read is no longer unread.
+            Event::Unread(_) => {}
         }
     }
 

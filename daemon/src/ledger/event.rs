@@ -151,32 +151,24 @@ pub enum Event {
 }
 
 /// What has to be read before it is an event. Whoever tells it has no time for that; what is told later waits for it.
-pub struct Unread {
-    bytes: usize,
-    read: Box<dyn FnOnce() -> Option<Event> + Send>,
-}
+pub struct Unread(Box<dyn FnOnce() -> Option<Event> + Send>);
 
 impl Unread {
-    /// So many bytes, which `read` reads.
-    pub fn new(bytes: usize, read: impl FnOnce() -> Option<Event> + Send + 'static) -> Self {
-        Self { bytes, read: Box::new(read) }
-    }
-
-    /// Bytes that it holds.
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+    /// What `read` reads. Bytes that wait for it have [room](super::Handle::room).
+    pub fn new(read: impl FnOnce() -> Option<Event> + Send + 'static) -> Self {
+        Self(Box::new(read))
     }
 
     /// Reads it; `None` where nothing came of it.
     pub fn read(self) -> Option<Event> {
         // What others sent is read here: should that ever fail, it costs one call and not the ledger.
-        catch_unwind(AssertUnwindSafe(self.read)).unwrap_or_default()
+        catch_unwind(AssertUnwindSafe(self.0)).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for Unread {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Unread").field("bytes", &self.bytes).finish_non_exhaustive()
+        out.debug_struct("Unread").finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::book::Book;
 use super::event::{Event, Snapshot};
 use super::outlets::{Outlets, UNSTORED, room_on_the_way};
-use crate::background::breathe;
+use crate::threads::breathe;
 
 /// Events that may wait for the ledger. A burst of 1,000 calls makes 2,000; beyond the bound they are dropped and counted.
 const QUEUE: usize = 8192;
@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Messages that are taken from the queue at once.
 const BATCH: usize = 256;
 
-/// How long messages gather once all are taken: a moment that nobody sees.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long messages gather once all are taken: a moment that nobody sees, and time for many pieces of a stream.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How often idle runs are looked at and readers get a new snapshot, at most.
 const TICK: Duration = Duration::from_millis(200);
@@ -58,6 +58,10 @@ impl Dropped {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(&what, &n)| (what, n)).collect()
     }
+}
+
+fn take(room: &Arc<Semaphore>, places: usize) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(room).try_acquire_many_owned(u32::try_from(places).ok()?).ok()
 }
 
 fn room_for_spans() -> Arc<Semaphore> {
@@ -102,31 +106,44 @@ impl Place {
     }
 }
 
+/// Room for bytes that wait to be read, free again when it is dropped.
+#[derive(Debug)]
+pub struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// Adds the room of others that wait with these.
+    pub fn add(&mut self, other: Self) {
+        self.0.merge(other.0);
+    }
+}
+
 impl Handle {
     /// Tells the ledger something. Never waits: when the queue is full the event is dropped and counted, and the answer is
     /// false.
     pub fn tell(&self, event: Event) -> bool {
-        let (what, count, room) = match &event {
-            Event::Spans { spans, .. } => {
-                ("spans", spans.len(), Some((&self.unheard, spans.len())))
-            }
-            Event::Unread(unread) if unread.bytes() > 0 => {
-                ("ledger", 1, Some((&self.unread, unread.bytes())))
-            }
-            _ => ("ledger", 1, None),
+        let (what, count) = match &event {
+            Event::Spans { spans, .. } => ("spans", spans.len()),
+            _ => ("ledger", 1),
         };
-        let room = room.map(|(room, places)| {
-            let places = u32::try_from(places).unwrap_or(u32::MAX);
-            Arc::clone(room).try_acquire_many_owned(places)
-        });
-        let taken = match room.transpose() {
-            Ok(room) => self.messages.try_send(Message::Event(event, room)).is_ok(),
-            Err(_) => false,
-        };
+        let taken = self.offer(event);
         if !taken {
             self.dropped.count(what, count as u64);
         }
         taken
+    }
+
+    /// The same for what can be told again later: nothing is lost when the queue is full, and nothing counted.
+    pub fn offer(&self, event: Event) -> bool {
+        let room = match &event {
+            Event::Spans { spans, .. } => take(&self.unheard, spans.len()).map(Some),
+            _ => Some(None),
+        };
+        room.is_some_and(|room| self.messages.try_send(Message::Event(event, room)).is_ok())
+    }
+
+    /// Room for so many bytes that are to be read; `None` when too many wait already.
+    pub fn room(&self, bytes: usize) -> Option<Room> {
+        take(&self.unread, bytes).map(Room)
     }
 
     /// A place for what has to be told later, such as a call's end; `None` when the queue is full, and then both the call's

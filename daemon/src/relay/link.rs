@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 
 use super::transport::Stream;
 use super::upload::Upload;
+use crate::threads;
 
 /// A connection that was not used for so long is closed rather than used: servers close theirs, too, and a request that meets
 /// that is lost.
@@ -27,6 +28,8 @@ pub(super) struct Link {
     pub(super) sender: SendRequest<Upload>,
     /// One that may be upgraded, whose type has no name.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    /// The thread that used it last, which its bytes wake.
+    home: usize,
     heard: Arc<AtomicBool>,
 }
 
@@ -36,7 +39,8 @@ impl Link {
         let heard = stream.heard();
         let (sender, connection) =
             Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, connection: Some(Box::pin(connection.with_upgrades())), heard })
+        let connection = Some(Box::pin(connection.with_upgrades()) as _);
+        Ok(Self { sender, connection, home: threads::number(), heard })
     }
 
     /// Forgets what was heard before a request.
@@ -72,10 +76,16 @@ impl Link {
 pub(super) struct Pool(Mutex<Vec<(Link, Instant)>>);
 
 impl Pool {
-    /// The connection that was used last, if it is still good.
+    /// The connection that was used last, if it is still good; of those that this thread used, where there are any.
     pub(super) fn take(&self) -> Option<Link> {
+        let here = threads::number();
+        let next = || {
+            let mut list = self.list();
+            let own = list.iter().rposition(|(link, _)| link.home == here);
+            own.or_else(|| list.len().checked_sub(1)).map(|at| list.remove(at))
+        };
         loop {
-            let (mut link, since) = self.list().pop()?;
+            let (mut link, since) = next()?;
             if since.elapsed() < RESTS && link.is_free() {
                 return Some(link);
             }
@@ -87,6 +97,7 @@ impl Pool {
         if !link.is_free() {
             return;
         }
+        link.home = threads::number();
         let mut list = self.list();
         // The oldest stand first.
         let tired = list.iter().take_while(|(_, since)| since.elapsed() >= RESTS).count();

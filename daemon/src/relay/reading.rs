@@ -1,7 +1,7 @@
 //! Reads the copies of a relayed call where nobody waits for it: the request's, then the answer's piece by piece as they passed. What
 //! comes of it are the call's arrival and its departure; the ledger has it read in the order in which it passed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -18,7 +18,7 @@ use dwell_wire::upstream::{Api, Asked, Facts, Reader};
 
 use super::decode::Copy;
 use super::transport::Steps;
-use crate::ledger::{Arrival, Departure, Event, Handle, RunKeys, Unread};
+use crate::ledger::{Arrival, Departure, Event, Handle, Room, RunKeys, Unread};
 use crate::record::keys::keep;
 
 /// What is known of a call before anything is sent.
@@ -92,9 +92,20 @@ pub(super) struct End {
     pub(super) lost: bool,
 }
 
-/// One call, as far as it was read.
+/// What has passed and is yet to be read.
+#[derive(Default)]
+struct Passed {
+    /// The response's head, before the first piece.
+    head: Option<Box<(Head, Way)>>,
+    pieces: Vec<Piece>,
+    room: Option<Room>,
+    /// The ledger has been told that there is something.
+    told: bool,
+}
+
+/// One call: what of it has passed, and what of that was read. The two are locked apart, so that what passes never waits for a reader.
 #[derive(Clone)]
-pub(super) struct Reading(Arc<Mutex<State>>);
+pub(super) struct Reading(Arc<(Mutex<Passed>, Mutex<State>)>);
 
 impl Reading {
     /// Of a call of which nothing was read yet. Without `tracing` no phases are kept.
@@ -104,7 +115,7 @@ impl Reading {
             operation: call.api.operation(),
             ..Exchange::default()
         };
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             call,
             ledger,
             tracing,
@@ -119,47 +130,68 @@ impl Reading {
             parse_ns: 0,
             http,
             over: false,
-        })))
+        };
+        Self(Arc::new((Mutex::default(), Mutex::new(state))))
     }
 
     /// The request's copy, to be read: the call's arrival.
-    pub(super) fn asked(&self, copy: Option<Vec<u8>>) -> Unread {
-        let bytes = copy.as_ref().map_or(0, Vec::len);
-        let state = self.0.clone();
-        Unread::new(bytes, move || Some(lock(&state).asked(copy.as_deref())))
-    }
-
-    /// A piece of the answer, to be read: the call's departure, when the answer says that it is its last. `head` is told with the
-    /// first.
-    pub(super) fn piece(&self, head: Option<Arc<(Head, Way)>>, piece: Piece) -> Unread {
-        let state = self.0.clone();
-        Unread::new(piece.bytes.len(), move || lock(&state).piece(head.as_deref(), &piece))
-    }
-
-    /// The end, with the last piece of the answer: the call's departure, unless the answer told before that it was over.
-    pub(super) fn end(
-        &self,
-        head: Option<Arc<(Head, Way)>>,
-        piece: Option<Piece>,
-        end: End,
-    ) -> Unread {
-        let state = self.0.clone();
-        Unread::new(0, move || {
-            let mut state = lock(&state);
-            let departed = if let Some(piece) = &piece {
-                state.piece(head.as_deref(), piece)
-            } else {
-                state.headed(head.as_deref());
-                None
-            };
-            departed.or_else(|| state.end(end))
+    pub(super) fn asked(&self, copy: Option<(Vec<u8>, Room)>) -> Unread {
+        let own = self.clone();
+        Unread::new(move || {
+            let copy = copy.as_ref().map(|(copy, _room)| copy.as_slice());
+            Some(own.state().asked(copy))
         })
     }
-}
 
-/// Only who reads locks it, so that nobody ever waits.
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The response's head has passed.
+    pub(super) fn head(&self, head: Head, way: Way) {
+        self.passed().head = Some(Box::new((head, way)));
+    }
+
+    /// A piece of the answer has passed; what the ledger is to be told, unless it will read this with pieces that it knows of.
+    pub(super) fn piece(&self, piece: Piece, room: Room) -> Option<Unread> {
+        let mut passed = self.passed();
+        passed.pieces.push(piece);
+        match &mut passed.room {
+            Some(all) => all.add(room),
+            none => *none = Some(room),
+        }
+        let own = self.clone();
+        (!std::mem::replace(&mut passed.told, true)).then(|| Unread::new(move || own.read()))
+    }
+
+    /// The ledger could not be told. The next piece will try again, and the end is told in any case.
+    pub(super) fn untold(&self) {
+        self.passed().told = false;
+    }
+
+    /// The end, and what passed before it: the call's departure, unless the answer told before that it was over.
+    pub(super) fn end(&self, end: End) -> Unread {
+        let own = self.clone();
+        Unread::new(move || {
+            let departed = own.read();
+            departed.or_else(|| own.state().end(end))
+        })
+    }
+
+    /// Reads what has passed: the call's departure, where the answer says that it is over.
+    fn read(&self) -> Option<Event> {
+        let Passed { head, pieces, room: _room, told: _ } = std::mem::take(&mut *self.passed());
+        let mut state = self.state();
+        if let Some(head) = head {
+            state.headed(*head);
+        }
+        pieces.iter().find_map(|piece| state.piece(piece))
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Passed> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Only who reads locks it, so that nobody ever waits.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[expect(
@@ -208,10 +240,9 @@ impl State {
         }))
     }
 
-    fn headed(&mut self, head: Option<&(Head, Way)>) {
-        let Some((head, way)) = head else { return };
+    fn headed(&mut self, (head, way): (Head, Way)) {
         self.head = Some((head.at, head.status));
-        self.way = way.clone();
+        self.way = way;
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let content_type = text("content-type").unwrap_or_default();
         let reader = Reader::new(self.call.api, content_type, self.last_link);
@@ -225,11 +256,10 @@ impl State {
         self.copy = Some(copy);
     }
 
-    fn piece(&mut self, head: Option<&(Head, Way)>, piece: &Piece) -> Option<Event> {
+    fn piece(&mut self, piece: &Piece) -> Option<Event> {
         if self.over {
             return None;
         }
-        self.headed(head);
         let start = Stamp::now();
         let seen = self.copy.as_mut().map(|copy| copy.push(&piece.bytes)).unwrap_or_default();
         if !self.streamed || seen.pieces > 0 {

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::settings::Upstream;
+use crate::threads;
 
 /// Why an upstream was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,71 @@ pub(super) struct Stream {
 }
 
 enum Way {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
+}
+
+/// A TCP connection whose bytes wake the thread that used it last: a call that is served by another thread takes it there.
+struct Tcp {
+    /// `None` when it was lost on its way to another thread.
+    stream: Option<TcpStream>,
+    thread: usize,
+}
+
+impl Tcp {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), thread: threads::number() }
+    }
+
+    fn here(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let here = threads::number();
+        if self.thread != here {
+            let stream = self.stream.take().map(TcpStream::into_std).transpose()?;
+            self.stream = stream.map(TcpStream::from_std).transpose()?;
+            self.thread = here;
+        }
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.here()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.here()?.poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.here()?.poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.here()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.here()?.poll_shutdown(cx)
+    }
 }
 
 impl Stream {
@@ -78,7 +142,7 @@ impl Transport {
         let start = Stamp::now();
         let connected = connect(&addresses).await;
         steps.push((Phase::Connect, start, Stamp::now()));
-        let tcp = connected.map_err(Unreached::Connect)?;
+        let tcp = Tcp::new(connected.map_err(Unreached::Connect)?);
         let Some((connector, name)) = &self.tls else { return Ok(Stream::new(Way::Plain(tcp))) };
         let start = Stamp::now();
         let shaken = connector.connect(name.clone(), tcp).await;

@@ -1,8 +1,6 @@
 //! Watches one relayed call on its way: when what happened, and what the gateway itself took. Copies of what passed are handed on to be read
 //! where nobody waits for it; the last one before the last bytes leave. Dropped before that, it says that the client went away.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use dwell_probes::phase::Phase;
@@ -30,8 +28,6 @@ pub(super) struct Watch {
     /// The gateway's time so far.
     pub(super) time: GatewayTime,
     head_at: Option<Stamp>,
-    /// The response's head, until it was handed on.
-    head: Option<Arc<(Head, Way)>>,
     lost: bool,
     asked: bool,
     over: bool,
@@ -50,7 +46,6 @@ impl Watch {
             way: Way { routed: Stamp::now(), ..Way::default() },
             time: GatewayTime::default(),
             head_at: None,
-            head: None,
             lost: false,
             asked: false,
             over: false,
@@ -65,10 +60,13 @@ impl Watch {
         let start = Stamp::now();
         let copy = self.upload.look().copy.take();
         self.place = self.ledger.place().filter(|_| {
-            let copied = copy.is_some();
-            let asked = |copy| self.ledger.tell(Event::Unread(self.reading.asked(copy)));
             // A call whose request cannot be read is a call.
-            asked(copy) || (copied && asked(None))
+            let copy = copy.and_then(|copy| {
+                let room = self.ledger.room(copy.len());
+                self.ledger.count_dropped("requests not read", u64::from(room.is_none()));
+                Some((copy, room?))
+            });
+            self.ledger.tell(Event::Unread(self.reading.asked(copy)))
         });
         self.time.record_ns += Stamp::now().since(start);
     }
@@ -80,7 +78,7 @@ impl Watch {
         self.ask();
         if self.place.is_some() {
             let head = Head { at, status, headers: headers.clone() };
-            self.head = Some(Arc::new((head, self.way.clone())));
+            self.reading.head(head, self.way.clone());
         }
     }
 
@@ -111,16 +109,15 @@ impl Watch {
         Piece { at: Stamp::now(), bytes, time: self.time_so_far() }
     }
 
-    fn close(&mut self, piece: Option<Piece>, problem: Option<(u16, String)>) {
+    fn close(&mut self, at: Stamp, problem: Option<(u16, String)>) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
         self.ask();
         let Some(place) = self.place.take() else { return };
-        let at = piece.as_ref().map_or_else(Stamp::now, |piece| piece.at);
         let way = std::mem::take(&mut self.way);
         let end = End { at, problem, way, time: self.time_so_far(), lost: self.lost };
-        place.tell(Event::Unread(self.reading.end(self.head.take(), piece, end)));
+        place.tell(Event::Unread(self.reading.end(end)));
     }
 }
 
@@ -130,21 +127,25 @@ impl Observer for Watch {
             return;
         }
         let piece = self.piece(bytes);
-        if last && piece.bytes.len() <= SMALL {
-            return self.close(Some(piece), None);
-        }
-        if self.ledger.tell(Event::Unread(self.reading.piece(self.head.clone(), piece))) {
-            self.head = None;
-        } else {
-            self.lost = true;
+        let at = piece.at;
+        match self.ledger.room(piece.bytes.len()) {
+            None => self.lost = true,
+            Some(room) => {
+                let unread = self.reading.piece(piece, room);
+                // At the end the ledger is told of both.
+                let told = |unread| last || self.ledger.offer(Event::Unread(unread));
+                if !unread.is_none_or(told) {
+                    self.reading.untold();
+                }
+            }
         }
         if last {
-            self.close(None, None);
+            self.close(at, None);
         }
     }
 
     fn end(&mut self, problem: Option<(u16, String)>) {
-        self.close(None, problem);
+        self.close(Stamp::now(), problem);
     }
 
     fn time(&mut self) -> &mut GatewayTime {

@@ -1,6 +1,11 @@
-//! Connections of clients: taken, served, and when the daemon stops let finish the requests under way. Who answers is others' business.
+//! Connections of clients: taken, served by a few threads, each connection by one of them to its end, and when the daemon stops let finish
+//! the requests under way. Who answers is others' business.
 
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,11 +16,58 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::threads::Thread;
+
 /// How long no connection is taken after one could not be, because too many files are open, say.
 const BREATH: Duration = Duration::from_millis(200);
 
+/// Threads that serve connections, at most: two pass on some 25,000 requests a second.
+const THREADS: usize = 4;
+
+/// The threads that serve connections. A connection stays with one of them, with the connections to upstreams that it needs: what passes
+/// from one thread to another costs more than all else that is done for it.
+#[derive(Debug)]
+pub(super) struct Servers(Vec<Server>);
+
+#[derive(Debug)]
+struct Server {
+    thread: Thread,
+    /// Connections that it serves.
+    load: Arc<AtomicUsize>,
+}
+
+/// Counts a connection for as long as it lives.
+struct Served(Arc<AtomicUsize>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Servers {
+    /// Starts as many as there are CPUs. Fails when the system gives none.
+    pub(super) fn start() -> io::Result<Self> {
+        let count = available_parallelism().map_or(1, usize::from).min(THREADS);
+        let server = |number| {
+            let thread = Thread::start(&format!("dwell-http-{number}"), number, || {})?;
+            Ok(Server { thread, load: Arc::default() })
+        };
+        (1..=count).map(server).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The one that serves the fewest connections.
+    fn freest(&self) -> Option<&Server> {
+        self.0.iter().min_by_key(|server| server.load.load(Ordering::Relaxed))
+    }
+}
+
 /// Serves connections until told to stop, and lets the requests under way finish.
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    (servers, stop): (Arc<Servers>, CancellationToken),
+) {
     let connections = TaskTracker::new();
     let mut http = http1::Builder::new();
     // What is relayed keeps the spelling of its headers.
@@ -27,8 +79,19 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         };
         match accepted {
             Ok((connection, _)) => {
-                let served = serve_one(http.clone(), connection, router.clone(), stop.clone());
-                connections.spawn(served);
+                let Some(server) = servers.freest() else { break };
+                server.load.fetch_add(1, Ordering::Relaxed);
+                let served = Served(server.load.clone());
+                let (http, router, stop) = (http.clone(), router.clone(), stop.clone());
+                let serving = async move {
+                    // Its bytes wake the thread that serves it.
+                    match connection.into_std().and_then(TcpStream::from_std) {
+                        Ok(connection) => serve_one(http, connection, router, stop).await,
+                        Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+                    }
+                    drop(served);
+                };
+                connections.spawn_on(serving, server.thread.handle());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");

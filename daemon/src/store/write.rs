@@ -14,8 +14,8 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::mpsc;
 
 use super::{Error, LOCK, file, schema};
-use crate::background::{breathe, step_back};
 use crate::ledger::Record;
+use crate::threads::{breathe, step_back};
 
 /// Records that may wait for the disk. A call makes about three; beyond the bound the ledger counts drops.
 const QUEUE: usize = 32_768;

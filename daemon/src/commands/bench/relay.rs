@@ -20,7 +20,6 @@ use clap::ValueEnum as _;
 use self::outcome::Outcome;
 use self::sides::{Gateway, Programs, Side};
 use self::stages::{Figures, Kind, Measure, STAGES};
-use self::upstream::Pace;
 use super::machine;
 use crate::settings::StoreArgs;
 use crate::terminal::bench_relay as screen_of;
@@ -58,8 +57,7 @@ fn progress(text: &str) {
 
 /// Measures, and shows what came of it. A side that cannot be measured is told, and the others are measured.
 pub(super) async fn relay(args: &RelayArgs, store: &StoreArgs) -> Result<ExitCode> {
-    let pace = Pace { pieces: 200, gap: Duration::from_millis(20) };
-    let upstream = upstream::start(pace)?;
+    let upstream = upstream::start()?;
     let programs = Programs { folder: folder(args, store)?, upstream };
     let mut outcome = Outcome {
         machine: machine::describe(),
@@ -99,7 +97,7 @@ pub(super) async fn relay(args: &RelayArgs, store: &StoreArgs) -> Result<ExitCod
             let (behind, before) = sides.split_at(first);
             let mut failed = Vec::new();
             for side in before.iter().chain(behind) {
-                match stage.run(side, pace, most).await {
+                match stage.run(side, most).await {
                     Ok(figures) => keep(&mut outcome, side.gateway, round, figures)?,
                     Err(error) => failed.push((side.gateway, error)),
                 }

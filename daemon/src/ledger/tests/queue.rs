@@ -15,10 +15,10 @@ fn what_is_yet_to_be_read_is_heard_in_its_place_and_what_cannot_be_read_costs_it
         told_trace: None,
         tool_results: Vec::new(),
     };
-    desk.book.take(Event::Unread(Unread::new(3, || None)));
-    desk.book.take(Event::Unread(Unread::new(3, || std::panic::panic_any("unreadable"))));
+    desk.book.take(Event::Unread(Unread::new(|| None)));
+    desk.book.take(Event::Unread(Unread::new(|| std::panic::panic_any("unreadable"))));
     let read = move || Some(Event::Arrival(Box::new(arrival)));
-    desk.book.take(Event::Unread(Unread::new(3, read)));
+    desk.book.take(Event::Unread(Unread::new(read)));
     assert_eq!(desk.book.active_calls(), 1);
     desk.depart(id, 1, &[], None);
     assert_eq!((desk.book.active_calls(), desk.reports()[0].calls.len()), (0, 1));
@@ -54,10 +54,13 @@ async fn a_call_has_the_place_for_its_end_or_none_at_all() {
 #[tokio::test]
 async fn bytes_that_wait_to_be_read_have_a_bound() {
     let (handle, _ledger) = Ledger::new();
-    let unread = |bytes| Event::Unread(Unread::new(bytes, || None));
     let piece = 1 << 20;
-    let taken = (0..1000).take_while(|_| handle.tell(unread(piece))).count();
-    assert!((1..1000).contains(&taken));
-    assert!(handle.tell(unread(0)), "an end is no piece");
-    assert_eq!(handle.dropped(), [("ledger", 1)]);
+    let mut taken: Vec<Room> = (0..1000).map_while(|_| handle.room(piece)).collect();
+    assert!((2..1000).contains(&taken.len()));
+    assert!(handle.room(0).is_some(), "an end is no piece");
+    let mut one = taken.pop().unwrap();
+    one.add(taken.pop().unwrap());
+    drop(one);
+    assert!(handle.room(2 * piece).is_some(), "what was read leaves room");
+    assert_eq!(handle.dropped(), []);
 }

@@ -14,15 +14,16 @@ use tokio::net::TcpStream;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-use super::upstream::{DIGITS, MARK, Pace, message_length};
+use super::upstream::{DIGITS, MARK, PIECES, Pace, message_length};
 
 /// How long an answer may take before the side that owes it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is asked: a turn of a small agent.
-fn request(address: SocketAddr, streamed: bool) -> Vec<u8> {
+/// What is asked: a turn of a small agent, streamed at a pace or whole.
+fn request(address: SocketAddr, pace: Option<Pace>) -> Vec<u8> {
+    let (streamed, how) = (pace.is_some(), pace.map(Pace::asked).unwrap_or_default());
     let body = format!(
-        r#"{{"model":"m","stream":{streamed},"messages":[{{"role":"system","content":"You are a helpful assistant that answers briefly."}},{{"role":"user","content":"Where is the time going?"}}]}}"#
+        r#"{{"model":"m","stream":{streamed},"messages":[{{"role":"system","content":"You are a helpful assistant that answers briefly."}},{{"role":"user","content":"Where is the time going? {how}"}}]}}"#
     );
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\naccept: */*\r\ncontent-length: {}\r\n\r\n{body}",
@@ -40,6 +41,8 @@ pub(super) struct Heard {
     pub(super) firsts: Vec<u64>,
     /// By how much a gap between two pieces was longer here than where they were sent; shorter counts as nothing.
     pub(super) stretches: Vec<u64>,
+    /// Pieces of streams, those that do not count otherwise among them.
+    pub(super) pieces: u64,
     /// How long the stage took.
     pub(super) wall_ns: u64,
 }
@@ -79,14 +82,14 @@ impl Connection {
         }
     }
 
-    /// Asks for a stream and notes when its pieces came.
-    async fn listen(&mut self, pieces: u32, heard: &RefCell<Heard>) -> Result<()> {
+    /// Asks for a stream and notes when its pieces came, if it `counts`.
+    async fn listen(&mut self, heard: &RefCell<Heard>, counts: bool) -> Result<()> {
         self.bytes.clear();
         let start = Stamp::now();
         self.stream.write_all(&self.request).await?;
         let (mut looked, mut seen) = (0, 0);
         let mut before: Option<u64> = None;
-        while seen < pieces {
+        while seen < PIECES {
             self.read().await?;
             let now = Stamp::now();
             while let Some((sent, behind)) = next_piece(&self.bytes, looked) {
@@ -94,7 +97,9 @@ impl Connection {
                 seen += 1;
                 let delay = now.since(Stamp(sent));
                 let mut heard = heard.borrow_mut();
+                heard.pieces += 1;
                 match before.replace(delay) {
+                    _ if !counts => {}
                     None => heard.firsts.push(now.since(start)),
                     Some(before) => heard.stretches.push(delay.saturating_sub(before)),
                 }
@@ -137,13 +142,13 @@ where
 
 /// Asks once on a connection of its own.
 pub(super) async fn once(address: SocketAddr) -> Result<u64> {
-    Connection::new(address, &request(address, false).into()).await?.ask().await
+    Connection::new(address, &request(address, None).into()).await?.ask().await
 }
 
 /// So many connections, each asking for whole answers one after the other, for so long.
 pub(super) async fn answers(address: SocketAddr, count: usize, most: Duration) -> Result<Heard> {
     apart(move || async move {
-        let request: Rc<[u8]> = request(address, false).into();
+        let request: Rc<[u8]> = request(address, None).into();
         let heard = Rc::<RefCell<Heard>>::default();
         let mut connections = Vec::new();
         for _ in 0..count {
@@ -178,7 +183,7 @@ pub(super) async fn answers(address: SocketAddr, count: usize, most: Duration) -
 /// So many requests a second, whether or not the ones before were answered, for so long.
 pub(super) async fn paced(address: SocketAddr, per_second: u32, most: Duration) -> Result<Heard> {
     apart(move || async move {
-        let request: Rc<[u8]> = request(address, false).into();
+        let request: Rc<[u8]> = request(address, None).into();
         let heard = Rc::<RefCell<Heard>>::default();
         let idle = Rc::<RefCell<Vec<Connection>>>::default();
         for _ in 0..8 {
@@ -214,33 +219,34 @@ pub(super) async fn paced(address: SocketAddr, per_second: u32, most: Duration) 
     .await
 }
 
-/// So many streams at once, begun one behind the other within a gap; `midway` is asked when half of their time is over.
+/// So many streams at once, for so long. The connections begin one behind the other over a stream's length, so that as many streams
+/// begin as end at any time, and ask again and again; what is heard counts from each one's second stream on. `midway` is asked when
+/// half of the time that counts is over.
 pub(super) async fn streams(
     address: SocketAddr,
     count: u32,
-    pace: Pace,
+    (pace, most): (Pace, Duration),
     midway: impl FnOnce() + Send + 'static,
 ) -> Result<Heard> {
     apart(move || async move {
-        let request: Rc<[u8]> = request(address, true).into();
         let heard = Rc::<RefCell<Heard>>::default();
-        let mut connections = Vec::new();
-        for _ in 0..count {
-            connections.push(Connection::new(address, &request).await?);
-        }
         let start = Instant::now();
-        let tasks: Vec<_> = connections
-            .into_iter()
-            .zip(0..)
+        let all_begun = start + pace.length();
+        let listeners = listeners(address, count, pace).await?.zip(0..);
+        let tasks: Vec<_> = listeners
             .map(|(mut connection, index): (_, u32)| {
                 let heard = heard.clone();
                 spawn_local(async move {
-                    sleep_until(start + pace.gap * index / count).await;
-                    connection.listen(pace.pieces, &heard).await
+                    sleep_until(start + pace.length() * index / count).await;
+                    connection.listen(&heard, false).await?;
+                    while all_begun.elapsed() < most {
+                        connection.listen(&heard, true).await?;
+                    }
+                    anyhow::Ok(())
                 })
             })
             .collect();
-        sleep_until(start + pace.gap * pace.pieces / 2).await;
+        sleep_until(all_begun + most / 2).await;
         midway();
         for task in tasks {
             task.await??;
@@ -248,6 +254,42 @@ pub(super) async fn streams(
         Ok(heard.take())
     })
     .await
+}
+
+/// So many streams that begin within a gap, each on a new connection.
+pub(super) async fn burst(address: SocketAddr, count: u32, pace: Pace) -> Result<Heard> {
+    apart(move || async move {
+        let heard = Rc::<RefCell<Heard>>::default();
+        let listeners = listeners(address, count, pace).await?.zip(0..);
+        let start = Instant::now();
+        let tasks: Vec<_> = listeners
+            .map(|(mut connection, index): (_, u32)| {
+                let heard = heard.clone();
+                spawn_local(async move {
+                    sleep_until(start + pace.gap() * index / count).await;
+                    connection.listen(&heard, true).await
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok(heard.take())
+    })
+    .await
+}
+
+async fn listeners(
+    address: SocketAddr,
+    count: u32,
+    pace: Pace,
+) -> Result<impl Iterator<Item = Connection>> {
+    let request: Rc<[u8]> = request(address, Some(pace)).into();
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        connections.push(Connection::new(address, &request).await?);
+    }
+    Ok(connections.into_iter())
 }
 
 #[cfg(test)]
@@ -266,13 +308,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_upstream_answers_the_load() {
-        let pace = Pace { pieces: 3, gap: Duration::from_millis(1) };
-        let address = upstream::start(pace).unwrap();
+        let pace = Pace { gap_ms: 1 };
+        let address = upstream::start().unwrap();
         let heard = answers(address, 2, Duration::from_millis(20)).await.unwrap();
         assert!(heard.answers.len() >= 2 && heard.wall_ns > 0);
         let heard = paced(address, 500, Duration::from_millis(20)).await.unwrap();
         assert_eq!(heard.answers.len(), 10);
-        let heard = streams(address, 4, pace, || {}).await.unwrap();
-        assert_eq!((heard.firsts.len(), heard.stretches.len()), (4, 8));
+        let gaps = usize::try_from(PIECES - 1).unwrap();
+        let heard = burst(address, 4, pace).await.unwrap();
+        assert_eq!((heard.firsts.len(), heard.stretches.len()), (4, 4 * gaps));
+        let heard = streams(address, 2, (pace, pace.length() / 2), || {}).await.unwrap();
+        let begun = heard.firsts.len();
+        assert!(begun >= 1, "the first connection's second stream counts");
+        assert_eq!(heard.stretches.len(), begun * gaps);
     }
 }

@@ -20,6 +20,8 @@ impl Measure {
             Self::Latency => "added latency, median".to_owned(),
             Self::LatencyP99 => "added latency, p99 at 500/s".to_owned(),
             Self::FirstChunk(count) => format!("added to first chunk, median, {count}"),
+            Self::BurstFirstChunk(count) => format!("the same, {count} begun at once"),
+            Self::ChunkWork(count) => format!("CPU a chunk, {count}"),
             Self::ChunkGap(count) => format!("added to chunk gap, p99, {count}"),
             Self::Rate(count) => format!("requests/s, {count}"),
             Self::Work(count) => format!("CPU a request, {count}"),
@@ -39,7 +41,14 @@ impl Measure {
 
     /// Whether the direct connection's figure of the same round is taken off.
     const fn is_added(self) -> bool {
-        matches!(self, Self::Latency | Self::LatencyP99 | Self::FirstChunk(_) | Self::ChunkGap(_))
+        matches!(
+            self,
+            Self::Latency
+                | Self::LatencyP99
+                | Self::FirstChunk(_)
+                | Self::BurstFirstChunk(_)
+                | Self::ChunkGap(_)
+        )
     }
 }
 
@@ -116,7 +125,10 @@ impl Outcome {
             Measure::MemoryIdle => below(30.0 * MB, "30 MB"),
             Measure::MemoryStreams => below(80.0 * MB, "80 MB"),
             Measure::Ready => below(100.0 * MS, "100 ms"),
-            Measure::Rate(_) | Measure::Work(_) => None,
+            Measure::BurstFirstChunk(_)
+            | Measure::ChunkWork(_)
+            | Measure::Rate(_)
+            | Measure::Work(_) => None,
         }
     }
 

@@ -22,10 +22,14 @@ pub(super) enum Measure {
     Latency,
     /// The 99th percentile at [`PER_SECOND`] requests a second.
     LatencyP99,
-    /// The median time to the first piece of so many streams at once.
+    /// The median time to the first piece of a stream, while so many go on.
     FirstChunk(u32),
-    /// The 99th percentile of what was added to the gap between two pieces of so many streams.
+    /// The same of so many that begin at once, on new connections.
+    BurstFirstChunk(u32),
+    /// The 99th percentile of what was added to the gap between two pieces, while so many streams go on.
     ChunkGap(u32),
+    /// What the gateway worked on a piece, while so many streams go on.
+    ChunkWork(u32),
     /// Requests a second on so many connections.
     Rate(u32),
     /// What the gateway worked on a request, on so many connections.
@@ -48,6 +52,8 @@ pub(super) enum Kind {
     Single,
     /// Streams of chunks at a fixed pace.
     Streams,
+    /// Many streams that begin at once.
+    Burst,
     /// Requests at a fixed pace.
     Paced,
     /// As many requests as there can be.
@@ -61,18 +67,21 @@ pub(super) enum Stage {
     Single,
     /// Requests at a fixed pace.
     Paced,
-    /// So many streams at once.
+    /// So many streams at any time.
     Streams(u32),
+    /// So many streams that begin at once.
+    Burst(u32),
     /// As many requests as there can be, on so many connections.
     Full(u32),
 }
 
 /// All of them. Memory is looked at before the daemon has seen many requests, and in later rounds after it has.
-pub(super) const STAGES: [Stage; 7] = [
+pub(super) const STAGES: [Stage; 8] = [
     Stage::Single,
     Stage::Streams(1),
     Stage::Streams(16),
     Stage::Streams(256),
+    Stage::Burst(256),
     Stage::Paced,
     Stage::Full(16),
     Stage::Full(256),
@@ -85,6 +94,7 @@ impl Stage {
             Self::Single => Kind::Single,
             Self::Paced => Kind::Paced,
             Self::Streams(_) => Kind::Streams,
+            Self::Burst(_) => Kind::Burst,
             Self::Full(_) => Kind::Full,
         }
     }
@@ -95,12 +105,21 @@ impl Stage {
             Self::Single => "1 request at a time".to_owned(),
             Self::Paced => format!("{PER_SECOND} requests a second"),
             Self::Streams(count) => format!("{count} streams"),
+            Self::Burst(count) => format!("{count} streams begun at once"),
             Self::Full(count) => format!("requests on {count} connections"),
         }
     }
 
-    /// Does it on one side, requests for as long as said.
-    pub(super) async fn run(self, side: &Side, pace: Pace, most: Duration) -> Result<Figures> {
+    /// How fast its streams go: like a quick local model, and like a cloud's where there are very many.
+    const fn pace(self) -> Pace {
+        match self {
+            Self::Streams(..64) => Pace { gap_ms: 5 },
+            _ => Pace { gap_ms: 20 },
+        }
+    }
+
+    /// Does it on one side, for as long as said.
+    pub(super) async fn run(self, side: &Side, most: Duration) -> Result<Figures> {
         let mut figures = Figures::new();
         match self {
             Self::Single => {
@@ -120,12 +139,20 @@ impl Stage {
                     let held: Option<u64> = processes.into_iter().map(resident_bytes).sum();
                     let _gone = say.send(held);
                 };
-                let heard = load::streams(side.address, count, pace, look).await?;
+                let worked = side.worked_ns();
+                let heard = load::streams(side.address, count, (self.pace(), most), look).await?;
+                let pieces = heard.pieces as f64;
+                figures.extend(work(Measure::ChunkWork(count), pieces, worked, side));
                 figures.insert(Measure::FirstChunk(count), percentile(heard.firsts, 0.5));
                 figures.insert(Measure::ChunkGap(count), percentile(heard.stretches, 0.99));
                 if let (256, Ok(Some(held @ 1..))) = (count, told.try_recv()) {
                     figures.insert(Measure::MemoryStreams, held as f64);
                 }
+            }
+            Self::Burst(count) => {
+                let heard = load::burst(side.address, count, self.pace()).await?;
+                let first = percentile(heard.firsts, 0.5);
+                figures.insert(Measure::BurstFirstChunk(count), first);
             }
             Self::Full(count) => {
                 let worked = side.worked_ns();
@@ -140,9 +167,12 @@ impl Stage {
 fn rate(figures: &mut Figures, count: u32, heard: &Heard, worked: Option<u64>, side: &Side) {
     let answers = heard.answers.len() as f64;
     figures.insert(Measure::Rate(count), answers * 1e9 / heard.wall_ns.max(1) as f64);
-    if let (Some(before), Some(after)) = (worked, side.worked_ns()) {
-        figures.insert(Measure::Work(count), after.saturating_sub(before) as f64 / answers);
-    }
+    figures.extend(work(Measure::Work(count), answers, worked, side));
+}
+
+/// What the side worked since `before`, for each of so many.
+fn work(measure: Measure, count: f64, before: Option<u64>, side: &Side) -> Option<(Measure, f64)> {
+    Some((measure, side.worked_ns()?.saturating_sub(before?) as f64 / count))
 }
 
 /// The smallest of the times that this share of them does not exceed.

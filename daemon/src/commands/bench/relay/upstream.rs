@@ -18,17 +18,45 @@ pub(super) const DIGITS: usize = 20;
 /// What a whole answer says.
 const WHOLE: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"A short answer, such as an agent gets between two calls of its tools."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":15,"total_tokens":35}}"#;
 
-/// How streams go.
+/// Pieces of a stream.
+pub(super) const PIECES: u32 = 200;
+
+/// Stands in a request before the milliseconds from one piece to the next.
+const EVERY: &[u8] = b"one word every ";
+
+/// How fast a stream goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// Pieces of a stream.
-    pub(super) pieces: u32,
+    /// From one piece to the next, in milliseconds.
+    pub(super) gap_ms: u32,
+}
+
+impl Pace {
     /// From one piece to the next.
-    pub(super) gap: Duration,
+    pub(super) const fn gap(self) -> Duration {
+        Duration::from_millis(self.gap_ms as u64)
+    }
+
+    /// From a stream's first piece to its last.
+    pub(super) fn length(self) -> Duration {
+        self.gap() * (PIECES - 1)
+    }
+
+    /// What a request says of it, in words, so that every gateway passes it on.
+    pub(super) fn asked(self) -> String {
+        format!("{PIECES} words, {}{} ms", String::from_utf8_lossy(EVERY), self.gap_ms)
+    }
+
+    /// What was asked for in these words.
+    fn of(request: &[u8]) -> Option<Self> {
+        let behind = request.get(position(request, EVERY)? + EVERY.len()..)?;
+        let digits = behind.split(|byte| !byte.is_ascii_digit()).next()?;
+        Some(Self { gap_ms: std::str::from_utf8(digits).ok()?.parse().ok()? })
+    }
 }
 
 /// An upstream in a thread of its own, which ends with the process.
-pub(super) fn start(pace: Pace) -> Result<SocketAddr> {
+pub(super) fn start() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -40,7 +68,7 @@ pub(super) fn start(pace: Pace) -> Result<SocketAddr> {
                 let (connection, _) = listener.accept().await?;
                 connection.set_nodelay(true)?;
                 tokio::spawn(async move {
-                    if let Err(error) = serve(connection, pace).await {
+                    if let Err(error) = serve(connection).await {
                         tracing::debug!(%error, "a connection to the scripted upstream ended");
                     }
                 });
@@ -52,15 +80,16 @@ pub(super) fn start(pace: Pace) -> Result<SocketAddr> {
     Ok(address)
 }
 
-async fn serve(mut connection: TcpStream, pace: Pace) -> Result<()> {
+async fn serve(mut connection: TcpStream) -> Result<()> {
     let whole = whole();
     let mut bytes = Vec::with_capacity(4096);
     while let Some(length) = request(&mut connection, &mut bytes).await? {
         let asked = bytes.get(..length).unwrap_or_default();
         // Some write a blank behind the colon.
         let streamed = holds(asked, b"\"stream\":true") || holds(asked, b"\"stream\": true");
+        let pace = Pace::of(asked).filter(|_| streamed);
         bytes.drain(..length);
-        if streamed {
+        if let Some(pace) = pace {
             stream(&mut connection, pace).await?;
         } else {
             connection.write_all(&whole).await?;
@@ -120,8 +149,11 @@ fn holds(bytes: &[u8], sought: &[u8]) -> bool {
 async fn stream(connection: &mut TcpStream, pace: Pace) -> Result<()> {
     const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
     let start = Instant::now();
-    for index in 0..pace.pieces {
-        sleep_until(start + pace.gap * index).await;
+    for index in 0..PIECES {
+        // The first comes at once: a timer's own coarseness would hide what a gateway adds to it.
+        if index > 0 {
+            sleep_until(start + pace.gap() * index).await;
+        }
         let event = format!(
             "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"@{:0DIGITS$} \"}},\"finish_reason\":null}}]}}\n\n",
             Stamp::now().0
@@ -137,6 +169,14 @@ async fn stream(connection: &mut TcpStream, pace: Pace) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pace_that_is_asked_for_is_kept() {
+        let asked = Pace { gap_ms: 5 }.asked();
+        assert_eq!(Pace::of(asked.as_bytes()).unwrap().gap_ms, 5);
+        assert_eq!(Pace { gap_ms: 5 }.length(), Duration::from_millis(995));
+        assert!(Pace::of(b"{\"stream\":true}").is_none());
+    }
 
     #[test]
     fn messages_end_where_their_heads_say() {
