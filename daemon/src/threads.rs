@@ -3,12 +3,15 @@
 
 use std::cell::Cell;
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, EnterGuard, Handle};
 use tokio::sync::oneshot;
 
 thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(0) };
+    /// When this thread let others go last.
+    static BREATHED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// A thread that runs what is spawned on it. Dropped, it ends with the step that it is at; what it has not finished is dropped.
@@ -66,7 +69,18 @@ pub fn step_back() {
     }
 }
 
-/// Lets others go now, between two pieces of work: a thread that is woken up waits for the end of what one below it has begun.
+/// How long a thread in the background works until it lets others go: a thread that is woken up waits for the end of what one below it has
+/// begun.
+const BREATH: Duration = Duration::from_micros(100);
+
+/// Lets others go, between two pieces of work, if it is time to.
 pub fn breathe() {
-    std::thread::yield_now();
+    let now = Instant::now();
+    match BREATHED.get() {
+        Some(last) if now.duration_since(last) < BREATH => {}
+        _ => {
+            std::thread::yield_now();
+            BREATHED.set(Some(Instant::now()));
+        }
+    }
 }

@@ -1,15 +1,13 @@
 //! `dwell bench`: what is fast and what is not, measured on this machine. A model of the user's, the engine against its targets,
 //! the relay beside other gateways, the intake, the account, and how soon slower runs are found.
 
-#[cfg(feature = "engine")]
 mod account;
-#[cfg(feature = "engine")]
 mod intake;
-#[cfg(feature = "engine")]
 mod large_run;
 mod machine;
 #[cfg(feature = "engine")]
 mod model;
+mod quantiles;
 mod relay;
 
 use std::process::ExitCode;
@@ -40,10 +38,8 @@ enum What {
     /// Measure the relay: what it adds to a direct connection, beside nginx, Envoy and LiteLLM in the same run
     Relay(relay::RelayArgs),
     /// Measure how fast spans are taken, and what memory they cost while the store or the Collector is slow
-    #[cfg(feature = "engine")]
     Intake(intake::IntakeArgs),
     /// Measure how long the account of a large run takes
-    #[cfg(feature = "engine")]
     Account(account::AccountArgs),
     /// How soon slower runs are found, and how often there are none, over simulated series
     Regression(RegressionArgs),
@@ -55,9 +51,7 @@ pub async fn bench(args: &BenchArgs, store: &StoreArgs) -> Result<ExitCode> {
         #[cfg(feature = "engine")]
         Some(What::Table(args)) => model::table(args, store).await,
         Some(What::Relay(args)) => relay::relay(args, store).await,
-        #[cfg(feature = "engine")]
         Some(What::Intake(args)) => intake::intake(args).await,
-        #[cfg(feature = "engine")]
         Some(What::Account(args)) => account::account(args),
         Some(What::Regression(args)) => regression(args, store),
         #[cfg(feature = "engine")]

@@ -30,8 +30,8 @@ const MOST_RUNS: usize = 8 * RUNS;
 /// Runs shown in a snapshot.
 const SHOWN: usize = 50;
 
-/// Spans in memory, of all runs together: some 500 MB of an agent's. The oldest finished runs make room.
-const SPANS: usize = 600_000;
+/// Spans in memory, of all runs together: some 350 MB of an agent's. The oldest finished runs make room.
+const SPANS: usize = 400_000;
 
 /// A run that nobody declared is over when nothing was heard of it for this long: agents think for seconds, not minutes.
 const IDLE_NS: u64 = 60_000_000_000;

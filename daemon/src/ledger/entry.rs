@@ -107,8 +107,8 @@ impl Entry {
         self.calls.iter().map(|call| Call::clone(call)).collect()
     }
 
-    /// Keeps spans as far as there is room for so many, counts the others, and returns those that are news: a span that is
-    /// known already is news only when its end was not.
+    /// Keeps spans in memory as far as there is room for so many, counts the others, and returns those that are news and belong on disk,
+    /// also where memory has no room: a span that is known already is news only when its end was not.
     pub(super) fn keep(
         &mut self,
         spans: impl IntoIterator<Item = Arc<Span>>,
@@ -128,7 +128,10 @@ impl Entry {
                         news.push(span);
                     }
                 }
-                Slot::Vacant(_) if self.spans.len() >= full => self.dropped += 1,
+                Slot::Vacant(_) if self.spans.len() >= full => {
+                    self.dropped += 1;
+                    news.push(span);
+                }
                 Slot::Vacant(place) => {
                     place.insert(self.spans.len());
                     self.spans.push(span.clone());

@@ -9,7 +9,7 @@ use dwell_probes::metrics::{LatencyBudget, Registry};
 use dwell_probes::report::RunReport;
 use dwell_probes::span::Span;
 use dwell_probes::time::Stamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::book::Book;
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Messages that are taken from the queue at once.
 const BATCH: usize = 256;
 
-/// How long messages gather once all are taken: a moment that nobody sees, and time for many pieces of a stream.
+/// How long messages gather once all are taken and nobody waits for an answer: time for many pieces of a stream.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// How often idle runs are looked at and readers get a new snapshot, at most.
@@ -93,6 +93,8 @@ pub struct Handle {
     unstored: Arc<Semaphore>,
     /// Room for bytes that are yet to be read.
     unread: Arc<Semaphore>,
+    /// Told when somebody waits for an answer.
+    asked: Arc<Notify>,
 }
 
 /// A place in the ledger's queue: what is told there is heard.
@@ -190,6 +192,7 @@ impl Handle {
     pub async fn report(&self, run: &str) -> Option<RunReport> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Report { run: run.to_owned(), reply }).await.ok()?;
+        self.asked.notify_one();
         answer.await.ok().flatten()
     }
 
@@ -197,6 +200,7 @@ impl Handle {
     pub async fn metrics(&self) -> Option<Registry> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Metrics { reply }).await.ok()?;
+        self.asked.notify_one();
         answer.await.ok()
     }
 
@@ -232,7 +236,8 @@ impl Handle {
         });
         let (unheard, unstored) = (room_for_spans(), room_on_the_way());
         let (dropped, unread) = (Arc::default(), room_for_bytes());
-        (Self { messages, snapshot, dropped, unheard, unstored, unread }, outbox)
+        let asked = Arc::default();
+        (Self { messages, snapshot, dropped, unheard, unstored, unread, asked }, outbox)
     }
 }
 
@@ -246,6 +251,7 @@ pub struct Ledger {
     budget: LatencyBudget,
     unstored: Arc<Semaphore>,
     watch: Option<mpsc::Sender<Arc<RunReport>>>,
+    asked: Arc<Notify>,
 }
 
 impl Ledger {
@@ -261,10 +267,11 @@ impl Ledger {
             unheard: room_for_spans(),
             unstored: room_on_the_way(),
             unread: room_for_bytes(),
+            asked: Arc::default(),
         };
-        let unstored = handle.unstored.clone();
+        let (unstored, asked) = (handle.unstored.clone(), handle.asked.clone());
         let budget = LatencyBudget::default();
-        (handle, Self { messages, inbox, publish, dropped, budget, unstored, watch: None })
+        (handle, Self { messages, inbox, publish, dropped, budget, unstored, watch: None, asked })
     }
 
     /// The same, holding calls against this budget.
@@ -288,7 +295,7 @@ impl Ledger {
         if let Some(watch) = self.watch.take() {
             book.watched(watch);
         }
-        Running { messages, task: tokio::spawn(self.work(book)) }
+        Running { messages, asked: self.asked.clone(), task: tokio::spawn(self.work(book)) }
     }
 
     async fn work(mut self, mut book: Book) {
@@ -303,7 +310,7 @@ impl Ledger {
                     }
                     // Who tells something while nobody waits for it wakes nobody, which costs more than telling.
                     if self.inbox.is_empty() {
-                        tokio::time::sleep(GATHER).await;
+                        let _gathered = tokio::time::timeout(GATHER, self.asked.notified()).await;
                     }
                 }
                 _ = tick.tick() => {
@@ -355,6 +362,7 @@ fn answer(book: &mut Book, message: Message) -> bool {
 #[derive(Debug)]
 pub struct Running {
     messages: mpsc::Sender<Message>,
+    asked: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -363,6 +371,7 @@ impl Running {
     pub async fn close(self) {
         let (reply, done) = oneshot::channel();
         if self.messages.send(Message::Close { reply }).await.is_ok() {
+            self.asked.notify_one();
             // An error says that the task is gone already, which is what was asked for.
             let _gone = done.await;
         }

@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Bytes;
 use axum::http::HeaderMap;
 use dwell_probes::call::{Ending, ToolRequest};
 use dwell_probes::phase::Phase;
@@ -68,12 +67,11 @@ pub(super) struct Head {
     pub(super) headers: HeaderMap,
 }
 
-/// Some of the answer's bytes.
+/// When some of the answer's bytes passed.
+#[derive(Clone, Copy)]
 pub(super) struct Piece {
-    /// When they passed.
+    /// When.
     pub(super) at: Stamp,
-    /// As they came.
-    pub(super) bytes: Bytes,
     /// The gateway's time so far.
     pub(super) time: GatewayTime,
 }
@@ -97,7 +95,10 @@ pub(super) struct End {
 struct Passed {
     /// The response's head, before the first piece.
     head: Option<Box<(Head, Way)>>,
-    pieces: Vec<Piece>,
+    /// The answer's bytes, as they came.
+    bytes: Vec<u8>,
+    /// Each piece, and where among the bytes it ends.
+    pieces: Vec<(Piece, usize)>,
     room: Option<Room>,
     /// The ledger has been told that there is something.
     told: bool,
@@ -130,6 +131,7 @@ impl Reading {
             parse_ns: 0,
             http,
             over: false,
+            read: Default::default(),
         };
         Self(Arc::new((Mutex::default(), Mutex::new(state))))
     }
@@ -149,9 +151,12 @@ impl Reading {
     }
 
     /// A piece of the answer has passed; what the ledger is to be told, unless it will read this with pieces that it knows of.
-    pub(super) fn piece(&self, piece: Piece, room: Room) -> Option<Unread> {
+    pub(super) fn piece(&self, piece: Piece, bytes: &[u8], room: Room) -> Option<Unread> {
         let mut passed = self.passed();
-        passed.pieces.push(piece);
+        // A copy: a part of a connection's buffer would hold all of it until it is read.
+        passed.bytes.extend_from_slice(bytes);
+        let end = passed.bytes.len();
+        passed.pieces.push((piece, end));
         match &mut passed.room {
             Some(all) => all.add(room),
             none => *none = Some(room),
@@ -176,12 +181,26 @@ impl Reading {
 
     /// Reads what has passed: the call's departure, where the answer says that it is over.
     fn read(&self) -> Option<Event> {
-        let Passed { head, pieces, room: _room, told: _ } = std::mem::take(&mut *self.passed());
         let mut state = self.state();
+        let (read_bytes, read_pieces) = std::mem::take(&mut state.read);
+        let (head, bytes, pieces, _room) = {
+            let mut passed = self.passed();
+            passed.told = false;
+            let bytes = std::mem::replace(&mut passed.bytes, read_bytes);
+            let pieces = std::mem::replace(&mut passed.pieces, read_pieces);
+            (passed.head.take(), bytes, pieces, passed.room.take())
+        };
         if let Some(head) = head {
             state.headed(*head);
         }
-        pieces.iter().find_map(|piece| state.piece(piece))
+        let mut from = 0;
+        let departed = pieces.iter().find_map(|&(piece, end)| {
+            let bytes = bytes.get(from..end).unwrap_or_default();
+            from = end;
+            state.piece(piece, bytes)
+        });
+        state.keep_for_later(bytes, pieces);
+        departed
     }
 
     fn passed(&self) -> MutexGuard<'_, Passed> {
@@ -213,6 +232,8 @@ struct State {
     parse_ns: u64,
     http: Exchange,
     over: bool,
+    /// What pieces were in that have been read, empty, for the next ones.
+    read: (Vec<u8>, Vec<(Piece, usize)>),
 }
 
 impl State {
@@ -256,12 +277,22 @@ impl State {
         self.copy = Some(copy);
     }
 
-    fn piece(&mut self, piece: &Piece) -> Option<Event> {
+    /// Keeps what was allocated for the next pieces, unless it is much.
+    fn keep_for_later(&mut self, mut bytes: Vec<u8>, mut pieces: Vec<(Piece, usize)>) {
+        const MUCH: usize = 64 << 10;
+        if bytes.capacity() < MUCH {
+            bytes.clear();
+            pieces.clear();
+            self.read = (bytes, pieces);
+        }
+    }
+
+    fn piece(&mut self, piece: Piece, bytes: &[u8]) -> Option<Event> {
         if self.over {
             return None;
         }
         let start = Stamp::now();
-        let seen = self.copy.as_mut().map(|copy| copy.push(&piece.bytes)).unwrap_or_default();
+        let seen = self.copy.as_mut().map(|copy| copy.push(bytes)).unwrap_or_default();
         if !self.streamed || seen.pieces > 0 {
             let answer = *self.answer.get_or_insert(piece.at);
             self.last = Some(if self.streamed { piece.at } else { answer });

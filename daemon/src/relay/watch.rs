@@ -12,9 +12,6 @@ use super::reading::{Call, End, Head, Piece, Reading, Way};
 use super::upload::Watch as Upload;
 use crate::ledger::{Event, Handle, Place};
 
-/// Pieces up to this size are copied: a piece of a connection's buffer would hold all of it until it is read.
-const SMALL: usize = 8 << 10;
-
 /// A call under way.
 pub(super) struct Watch {
     ledger: Handle,
@@ -103,12 +100,6 @@ impl Watch {
         time
     }
 
-    fn piece(&self, bytes: &Bytes) -> Piece {
-        let small = bytes.len() <= SMALL;
-        let bytes = if small { Bytes::copy_from_slice(bytes) } else { bytes.clone() };
-        Piece { at: Stamp::now(), bytes, time: self.time_so_far() }
-    }
-
     fn close(&mut self, at: Stamp, problem: Option<(u16, String)>) {
         if std::mem::replace(&mut self.over, true) {
             return;
@@ -126,12 +117,12 @@ impl Observer for Watch {
         if self.over || self.place.is_none() {
             return;
         }
-        let piece = self.piece(bytes);
-        let at = piece.at;
-        match self.ledger.room(piece.bytes.len()) {
+        let at = Stamp::now();
+        match self.ledger.room(bytes.len()) {
             None => self.lost = true,
             Some(room) => {
-                let unread = self.reading.piece(piece, room);
+                let unread =
+                    self.reading.piece(Piece { at, time: self.time_so_far() }, bytes, room);
                 // At the end the ledger is told of both.
                 let told = |unread| last || self.ledger.offer(Event::Unread(unread));
                 if !unread.is_none_or(told) {

@@ -24,7 +24,7 @@ const QUEUE: usize = 32_768;
 const BATCH: usize = 4096;
 
 /// How long records gather before they are written.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Runs older than this are removed when the daemon starts.
 const KEEP_DAYS: i64 = 30;
@@ -159,7 +159,7 @@ fn write(mut connection: Connection, mut records: mpsc::Receiver<Record>, owner:
             break;
         }
         // What comes within a moment is written at once: calls that end by then are written once.
-        if !records.is_closed() {
+        if !records.is_closed() && batch.len() < BATCH / 4 {
             std::thread::sleep(GATHER);
         }
         while batch.len() < BATCH

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::large_run::LargeRun;
 use super::machine;
-use super::model::pairs::median;
+use super::quantiles::median;
 use crate::terminal::tell;
 
 /// What an account of 100,000 spans may take.

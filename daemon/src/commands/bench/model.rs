@@ -7,7 +7,7 @@ mod checkpoints;
 mod engine;
 mod http;
 mod mlx_lm;
-pub(super) mod pairs;
+mod pairs;
 mod prompts;
 mod random;
 mod result;

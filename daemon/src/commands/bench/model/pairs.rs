@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::commands::bench::quantiles::{median, quantile};
+
 /// What is measured, and when it is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,27 +84,6 @@ impl Pairs {
     }
 }
 
-/// The middle value.
-pub(in crate::commands::bench) fn median(values: Vec<f64>) -> f64 {
-    quantile(values, 0.5)
-}
-
-/// The value that the given share of all does not exceed, between neighbours in proportion; 0 without values.
-pub(super) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
-    let place = share * last as f64;
-    let below = place.floor();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to the last index"
-    )]
-    let index = below as usize;
-    let above = values[(index + 1).min(last)];
-    values[index] + (above - values[index]) * (place - below)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -115,14 +96,6 @@ mod tests {
             pairs.add(ours, other);
         }
         pairs
-    }
-
-    #[test]
-    fn quantiles_lie_between_their_neighbours() {
-        assert!((quantile(vec![3.0, 1.0, 2.0], 0.5) - 2.0).abs() < 1e-12);
-        assert!((quantile(vec![4.0, 1.0, 2.0, 3.0], 0.5) - 2.5).abs() < 1e-12);
-        assert!((quantile(vec![1.0], 0.75) - 1.0).abs() < 1e-12);
-        assert!(quantile(Vec::new(), 0.5).abs() < 1e-12);
     }
 
     #[test]

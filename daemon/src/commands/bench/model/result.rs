@@ -5,7 +5,8 @@ use dwell_probes::speculation::Speculation;
 use serde_json::{Value, json};
 
 use super::machine::Machine;
-use super::pairs::{Measure, Pairs, median};
+use super::pairs::{Measure, Pairs};
+use crate::commands::bench::quantiles::median;
 use crate::terminal::bench::{Row, View};
 
 /// One answer and what it took.

@@ -4,13 +4,14 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::super::engine::{EngineSide, Loading};
-use super::super::pairs::{Measure, Pairs, median};
+use super::super::pairs::{Measure, Pairs};
 use super::super::prompts::{self, Prompt};
 use super::super::result::{Answer, Sample};
 use super::super::turns::order;
 use super::beside::Checkpoint;
 use super::row::{Line, Row};
 use super::{ANSWER_TOKENS, Bench};
+use crate::commands::bench::quantiles::median;
 
 /// The longest draft length that is compared.
 const LONGEST: u32 = 8;
