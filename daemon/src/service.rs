@@ -30,7 +30,7 @@ use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
 use crate::threads::{self, Thread};
 use crate::watch::{self, Memory, Receivers, Watch};
-use connections::{Servers, serve};
+use connections::{Servers, apart, serve};
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -172,14 +172,14 @@ impl Service {
         let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward);
         let (stop, tunnels) = (CancellationToken::new(), Tunnels::default());
         let grpc = grpc(settings.otlp.grpc, &intake, &stop).await;
-        let router = Router::new()
-            .merge(model_routes(settings, backend.clone(), &ledger, &tunnels)?)
+        let api = Api::new(ledger.clone(), backend.as_deref())
+            .before(names(&settings.upstreams.list), names(&settings.upstreams.mcp));
+        let long = Router::new()
             .merge(intake::routes(intake))
             .merge(metrics.clone())
-            .merge(api::routes(
-                Api::new(ledger.clone(), backend.as_deref())
-                    .before(names(&settings.upstreams.list), names(&settings.upstreams.mcp)),
-            ));
+            .merge(api::routes(api));
+        let router = model_routes(settings, backend.clone(), &ledger, &tunnels)?;
+        let router = router.merge(apart(long));
         let servers = Servers::start().context("cannot start threads for connections")?;
         let servers = Arc::new(servers);
         let server = tokio::spawn(serve(listener, router, (servers.clone(), stop.clone())));

@@ -9,12 +9,17 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::threads::Thread;
 
@@ -60,6 +65,21 @@ impl Servers {
     fn freest(&self) -> Option<&Server> {
         self.0.iter().min_by_key(|server| server.load.load(Ordering::Relaxed))
     }
+}
+
+/// The same routes, answered by the runtime that asks for this: what takes long, such as to take a report apart, must keep none of the
+/// streams waiting that the connection's thread passes on. Whoever goes away takes the work with it.
+pub(super) fn apart(routes: Router) -> Router {
+    let runtime = Handle::current();
+    routes.layer(from_fn(move |request: Request, next: Next| {
+        let answered = AbortOnDropHandle::new(runtime.spawn(next.run(request)));
+        async {
+            answered.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a request could not be answered");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            })
+        }
+    }))
 }
 
 /// Serves connections until told to stop, and lets the requests under way finish.
