@@ -102,7 +102,8 @@ pub(super) async fn serve(
                 let Some(server) = servers.freest() else { break };
                 server.load.fetch_add(1, Ordering::Relaxed);
                 let served = Served(server.load.clone());
-                let (http, router, stop) = (http.clone(), router.clone(), stop.clone());
+                // One of its own to look at: all would wait for each other's looks.
+                let (http, router, stop) = (http.clone(), router.clone(), stop.child_token());
                 let serving = async move {
                     // Its bytes wake the thread that serves it.
                     match connection.into_std().and_then(TcpStream::from_std) {

@@ -52,8 +52,8 @@ pub(super) enum Kind {
     Single,
     /// Streams of chunks at a fixed pace.
     Streams,
-    /// Many streams that begin at once.
-    Burst,
+    /// Very many streams.
+    Many,
     /// Requests at a fixed pace.
     Paced,
     /// As many requests as there can be.
@@ -93,8 +93,8 @@ impl Stage {
         match self {
             Self::Single => Kind::Single,
             Self::Paced => Kind::Paced,
-            Self::Streams(_) => Kind::Streams,
-            Self::Burst(_) => Kind::Burst,
+            Self::Streams(..64) => Kind::Streams,
+            Self::Streams(_) | Self::Burst(_) => Kind::Many,
             Self::Full(_) => Kind::Full,
         }
     }
