@@ -137,6 +137,8 @@ fn samples(regression: &Regression) -> Vec<Sample> {
             key.upstream.clone().into(),
             regression.measure.clone().into(),
             regression.kind.name().into(),
+            // What drafts differently is another series; the engine drafts 16 tokens at most.
+            regression.draft_length.to_string().into(),
         ]
     };
     let shift = &regression.shift;

@@ -201,15 +201,15 @@ metrics! {
     HELD_BYTES: Gauge, "dwell.cache.held_bytes" ["By"] [REQUEST_MODEL]
         "Keys and values held for other conversations at the latest call's end.";
 
-    REGRESSION_ACTIVE: Gauge, "dwell.regression.active" [""] ["agent", "model", "upstream", "measure", "kind"]
+    REGRESSION_ACTIVE: Gauge, "dwell.regression.active" [""] ["agent", "model", "upstream", "measure", "kind", "draft_length"]
         "1 while runs of an agent, model and upstream are slower than they were.";
-    REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+    REGRESSION_SHIFT: Gauge, "dwell.regression.shift" ["s"] ["agent", "model", "upstream", "measure", "kind", "draft_length"]
         "By how much the median is slower at equal work, 0 when it is not.";
-    REGRESSION_SHIFT_LOW: Gauge, "dwell.regression.shift.low" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+    REGRESSION_SHIFT_LOW: Gauge, "dwell.regression.shift.low" ["s"] ["agent", "model", "upstream", "measure", "kind", "draft_length"]
         "The lower end of the shift's 95 % interval, 0 when it is not.";
-    REGRESSION_SHIFT_HIGH: Gauge, "dwell.regression.shift.high" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+    REGRESSION_SHIFT_HIGH: Gauge, "dwell.regression.shift.high" ["s"] ["agent", "model", "upstream", "measure", "kind", "draft_length"]
         "The upper end of the shift's 95 % interval, 0 when it is not.";
-    REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind"]
+    REGRESSION_SINCE: Gauge, "dwell.regression.since" ["s"] ["agent", "model", "upstream", "measure", "kind", "draft_length"]
         "Since when it is slower, in Unix time, 0 when it is not.";
     ACTIVE_CALLS: Gauge, "dwell.calls.active" ["{call}"] []
         "Calls under way.";
