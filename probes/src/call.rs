@@ -1,5 +1,8 @@
 //! One model request inside a run, as plain facts: who was asked, how long it took, how many tokens, what went wrong.
 
+use std::borrow::Borrow;
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cache::CacheUse;
@@ -146,4 +149,20 @@ pub struct Call {
     /// What is known of it because it was relayed; `None` for the engine's.
     #[serde(default)]
     pub relay: Option<Relayed>,
+}
+
+/// The model and the upstream that most of a run's calls went to, of several the first; empty without calls. Times would not do: they
+/// change from run to run, and a series would fall apart.
+pub fn principal<C: Borrow<Call>>(calls: &[C]) -> (&str, &str) {
+    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+    for call in calls {
+        *counts.entry(who(call)).or_default() += 1;
+    }
+    // The last of equals wins, so that it is looked at from behind.
+    calls.iter().rev().map(who).max_by_key(|who| counts.get(who).copied()).unwrap_or_default()
+}
+
+fn who<C: Borrow<Call>>(call: &C) -> (&str, &str) {
+    let call: &Call = call.borrow();
+    (&call.model, &call.upstream)
 }

@@ -50,6 +50,7 @@ names! {
     EMBEDDINGS: Span "embeddings" [""] "A model turning texts into vectors; the model's name follows.";
     EXECUTE_TOOL: Span "execute_tool" [""] "A tool at work; the tool's name follows.";
     ROUND: Span "round" [""] "One draft/verify cycle.";
+    ACCOUNT: Span "account" [""] "A run's account, where its agent reported the run's root: at the run's end, without length.";
 
     OPERATION_NAME: Attribute "gen_ai.operation.name" [""] "What a span does: invoke_agent, chat, text_completion, embeddings or execute_tool.";
     PROVIDER_NAME: Attribute "gen_ai.provider.name" [""] "Who ran the model; ours is dwell.";
@@ -76,6 +77,9 @@ names! {
 
     RUN_ID: Attribute "dwell.run.id" [""] "The run that a span belongs to.";
     RUN_NAME: Attribute "dwell.run.name" [""] "What the run is about.";
+    RUN_AGENT: Attribute "dwell.run.agent" [""] "Who ran, as the run's metrics say it: empty where nobody told.";
+    RUN_MODEL: Attribute "dwell.run.model" [""] "The model that most of the run's calls went to; empty without calls.";
+    RUN_UPSTREAM: Attribute "dwell.run.upstream" [""] "Who answered most of the run's calls: engine or an upstream's name; empty without calls.";
     RUN_WALL: Attribute "dwell.run.wall" ["s"] "The run's wall time, which the account's categories add up to.";
     RUN_FROM: Attribute "dwell.run.from" ["ms"] "The second in which the run began, in Unix time: where a link to the run's time starts.";
     RUN_TO: Attribute "dwell.run.to" ["ms"] "The second at whose end the run was over, in Unix time.";

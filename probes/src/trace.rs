@@ -1,9 +1,11 @@
 //! From a finished call to its spans, and from a run's account to its root span: names, parents, attributes. How they leave
 //! the process is the exporters' business.
 
+use std::borrow::Borrow;
+
 use crate::account::Account;
 use crate::cache::CacheUse;
-use crate::call::{Call, Ending};
+use crate::call::{Call, Ending, principal};
 use crate::names;
 use crate::phase::Phase;
 use crate::relay::{Relayed, Tunnel};
@@ -155,8 +157,9 @@ fn tunnel_spans(
     spans
 }
 
-/// The span that stands for a whole run; the account rides on it.
-pub fn root_span(run: &Run, account: &Account) -> Span {
+/// The span that stands for a whole run; the account rides on it. Who ran, on which model and at whose server, is said as the run's metrics
+/// say it, also where it is nobody: what is asked for spans by an attribute leaves out those that have none.
+pub fn root_span<C: Borrow<Call>>(run: &Run, calls: &[C], account: &Account) -> Span {
     let wall_end = run.started.plus(account.wall_ns);
     let ended = run.ended.or((run.state != RunState::Open).then_some(wall_end));
     let mut attributes = vec![
@@ -171,6 +174,12 @@ pub fn root_span(run: &Run, account: &Account) -> Span {
     for (name, text) in texts {
         attributes.extend(text.clone().map(|text| attribute(name, text)));
     }
+    let (model, upstream) = principal(calls);
+    attributes.extend([
+        attribute(names::RUN_AGENT, run.agent.clone().unwrap_or_default()),
+        attribute(names::RUN_MODEL, model.to_owned()),
+        attribute(names::RUN_UPSTREAM, upstream.to_owned()),
+    ]);
     attributes.push(attribute(names::RUN_WALL, seconds(account.wall_ns)));
     attributes.push(attribute(names::RUN_FROM, run.started.0 / SECOND * 1000));
     attributes.extend(ended.map(|ended| attribute(names::RUN_TO, (ended.0 / SECOND + 1) * 1000)));
@@ -188,6 +197,30 @@ pub fn root_span(run: &Run, account: &Account) -> Span {
         attributes,
         error: None,
         origin: Origin::Measured,
+    }
+}
+
+/// What [`root_span`] says of a run, for one whose agent reported its own root: a span without length at the run's end, under that of the agent.
+pub fn account_span<C: Borrow<Call>>(
+    run: &Run,
+    calls: &[C],
+    account: &Account,
+    agent: &Span,
+    id: SpanId,
+) -> Span {
+    let mut span = root_span(run, calls, account);
+    // It is no agent's, and must not be counted as one.
+    span.attributes
+        .retain(|(name, _)| ![names::OPERATION_NAME, names::AGENT_NAME].contains(&&**name));
+    let end = span.end.unwrap_or(span.start);
+    Span {
+        trace_id: agent.trace_id,
+        span_id: id,
+        parent_id: Some(agent.span_id),
+        name: names::ACCOUNT.into(),
+        start: end,
+        end: Some(end),
+        ..span
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Script {
     pub rounds: Vec<ScriptedRound>,
     /// Speed against plain decoding that the rounds are said to have promised and given.
     pub speedup: Option<f64>,
+    /// Whether drafting is said to have been off because it lost.
+    pub switched_off: bool,
 }
 
 impl Default for Script {
@@ -100,6 +102,7 @@ impl Default for Script {
             phases: Vec::new(),
             rounds: Vec::new(),
             speedup: None,
+            switched_off: false,
         }
     }
 }
@@ -337,7 +340,8 @@ fn claim(script: &Script, timeline: &mut Timeline, begun: Stamp) -> Option<Specu
         timeline.record(phase, at, at.plus(ns));
         at = at.plus(ns);
     }
-    let mut speculation = Speculation::default();
+    let mut speculation =
+        Speculation { switched_off: script.switched_off, ..Speculation::default() };
     for round in &script.rounds {
         let (start, middle) = (at, at.plus(round.draft_ns));
         at = middle.plus(round.verify_ns);

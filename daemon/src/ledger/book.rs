@@ -319,12 +319,14 @@ impl Book {
         self.finished.push_back((id.to_owned(), self.turns));
         let calls = entry.calls();
         let mut spans = infer::inferred_spans(&entry.run, &calls, &entry.spans);
+        let account = account_run(&entry.run, &calls, &entry.spans);
         // An agent that reported its own root has one already.
-        if entry.ends == Ends::Declared || !entry.has_agent_span {
-            let account = account_run(&entry.run, &calls, &entry.spans);
-            spans.push(trace::root_span(&entry.run, &account));
-            entry.account = Some(account);
-        }
+        let own = entry.ends == Ends::Declared;
+        spans.push(match entry.agent_span().filter(|_| !own) {
+            Some(agent) => trace::account_span(&entry.run, &calls, &account, agent, ids::span_id()),
+            None => trace::root_span(&entry.run, &calls, &account),
+        });
+        entry.account = Some(account);
         let run = Arc::new(entry.run.clone());
         self.store(Record::Run(run));
         let spans: Spans = spans.into_iter().map(Arc::new).collect();

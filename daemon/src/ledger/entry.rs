@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dwell_probes::account::Account;
 use dwell_probes::call::Call;
+use dwell_probes::classify::{Class, classify};
 use dwell_probes::metrics;
 use dwell_probes::report::{RunReport, report};
 use dwell_probes::run::{Run, RunState};
@@ -54,8 +55,6 @@ pub(super) struct Entry {
     pub(super) awaits_tools: bool,
     /// Who told the agent's name.
     pub(super) named_by: NamedBy,
-    /// An agent reported a span of its own in the run's trace.
-    pub(super) has_agent_span: bool,
     /// The latest evidence.
     pub(super) last: Stamp,
     /// Spans and phases that were lost.
@@ -89,7 +88,6 @@ impl Entry {
             open_calls: 0,
             awaits_tools: false,
             named_by: NamedBy::Inner,
-            has_agent_span: false,
             dropped: 0,
             account: None,
             told: None,
@@ -140,6 +138,13 @@ impl Entry {
             }
         }
         news
+    }
+
+    /// The outermost span that an agent reported of itself in the run's trace.
+    pub(super) fn agent_span(&self) -> Option<&Span> {
+        let own = self.spans.iter().filter(|span| span.trace_id == self.run.trace_id);
+        let agents = own.filter(|span| classify(span) == Class::Agent);
+        agents.min_by_key(|span| (span.parent_id.is_some(), span.start)).map(|span| &**span)
     }
 
     pub(super) fn heard_of(&mut self, at: Stamp) {

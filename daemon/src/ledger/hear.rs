@@ -113,7 +113,6 @@ impl Book {
             }
         }
         if let Some((name, named_by)) = agent {
-            entry.has_agent_span |= trace_id == entry.run.trace_id;
             let better = entry.ends != Ends::Declared
                 && (entry.named_by, named_by) == (NamedBy::Inner, NamedBy::Outermost);
             if entry.run.agent.is_none() || better {

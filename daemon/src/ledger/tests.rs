@@ -424,6 +424,16 @@ fn spans_wait_for_the_agent_that_comes_last_whose_name_is_the_run_s() {
     assert_eq!(reports[0].run.agent.as_deref(), Some("invoke_agent outer"));
     assert_eq!((reports[0].spans, reports[0].wall_ns), (3, 6 * SECOND));
     assert_eq!(reports[0].account[Category::Tool], 2 * SECOND);
+
+    // The agent has a root of its own: the account is told under it, once.
+    desk.book.close_idle(START.plus(100 * SECOND));
+    let exported = desk.exported_spans();
+    let mut told = exported.iter().filter(|span| span.attribute("dwell.run.wall").is_some());
+    let account = told.next().unwrap();
+    assert_eq!((&*account.name, account.trace_id), ("account", TraceId([5; 16])));
+    assert_eq!(account.parent_id, Some(SpanId([1; 8])));
+    assert_eq!(account.text("dwell.run.agent"), Some("invoke_agent outer"));
+    assert!(told.next().is_none());
 }
 
 #[test]

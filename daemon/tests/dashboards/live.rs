@@ -16,11 +16,12 @@ use crate::agents::Agents;
 use crate::files::text;
 use crate::parts::{Places, Stack};
 use crate::questions::{
-    all_recorded, check_questions, check_rules, exemplars, has_numbers, missing,
+    all_recorded, check_first_run, check_questions, check_rules, exemplars, has_numbers, missing,
 };
 use crate::servers::{promtool, run, until, whole_stack};
 use crate::traces::{
-    check_exemplars, check_native_histograms, check_panels, check_parts, check_pushed, wait_for,
+    check_exemplars, check_native_histograms, check_panels, check_parts, check_pushed,
+    check_slowest, wait_for,
 };
 use crate::traffic::{SLOWER, STEADY, Traffic, exporting};
 
@@ -29,9 +30,14 @@ const MINUTES: &str = "DWELL_TEST_MINUTES";
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 
-/// Attributes that spans have only where they say something: tools that are inferred, prompts that were computed again, and drafting that was measured.
-const MAY_BE_MISSING: &[&str] =
-    &["dwell.origin", "dwell.cache.recomputed", "dwell.speculation.measured_speedup"];
+/// Attributes that spans have only where they say something: tools that are inferred, prompts that were computed again, drafting that was measured, and
+/// tokens decoded without it.
+const MAY_BE_MISSING: &[&str] = &[
+    "dwell.origin",
+    "dwell.cache.recomputed",
+    "dwell.speculation.measured_speedup",
+    "dwell.speculation.plain_tokens",
+];
 
 /// Under which name the built-in agent's daemon pushes its metrics; what comes under dwell's own is dropped, because that is scraped.
 const PUSHED: &str = "pushed";
@@ -100,7 +106,21 @@ async fn work(traffic: &Traffic, agents: Option<&Agents>, slower: u64) -> Vec<St
         }
         turn += 1;
     }
+    traffic.ask().await;
     last.into_iter().flatten().collect()
+}
+
+/// Tempo, where it is there, has the runs of these traces and answers every question.
+async fn check_tempo(stack: &Stack, places: &Places, latest: &[String]) {
+    let Some(parts) = &stack.traces else { return };
+    for trace in latest {
+        wait_for(parts, trace).await;
+        check_panels(&parts.tempo, trace, MAY_BE_MISSING).await;
+    }
+    check_slowest(&parts.tempo).await;
+    check_exemplars(&stack.prometheus, &parts.tempo).await;
+    check_native_histograms(&stack.prometheus, places).await;
+    check_parts(&stack.prometheus, &stack.alertmanager, parts).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +173,11 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     assert_eq!(seen(alerts).await, None, "nothing got slower");
     assert_eq!(regressions(&stack), Vec::<Value>::new());
 
+    if whole_stack().is_some() {
+        traffic.run("once", 1).await;
+        check_first_run(prometheus, "once").await;
+    }
+
     // The same traffic, but one agent's runs take ten times as long.
     work(&traffic, agents.as_ref(), 10).await;
     until("what is measured and recorded", async || {
@@ -166,17 +191,9 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     let durations = "gen_ai_invoke_agent_duration_seconds_bucket";
     let traces = exemplars(prometheus, durations).await;
     assert!(traces.iter().any(|trace| trace.starts_with("d3e1")), "{traces:?}");
-    if let Some(parts) = &stack.traces {
-        for trace in latest {
-            wait_for(parts, &trace).await;
-            check_panels(&parts.tempo, &trace, MAY_BE_MISSING).await;
-        }
-        check_exemplars(prometheus, &parts.tempo).await;
-        check_native_histograms(prometheus, &places).await;
-        if let Some(agents) = &agents {
-            check_pushed(prometheus, &agents.addr().to_string(), PUSHED).await;
-        }
-        check_parts(prometheus, &stack.alertmanager, parts).await;
+    check_tempo(&stack, &places, &latest).await;
+    if let (Some(_), Some(agents)) = (&stack.traces, &agents) {
+        check_pushed(prometheus, &agents.addr().to_string(), PUSHED).await;
     }
 
     until("the alert", async || {

@@ -134,6 +134,7 @@ fn every_variable_that_is_used_is_there() {
             for target in list(panel, "targets") {
                 let asked = format!("{}{}", text(target, "expr"), text(target, "query"));
                 for used in asked.split('$').skip(1) {
+                    let used = used.strip_prefix('{').unwrap_or(used);
                     let name: String =
                         used.chars().take_while(char::is_ascii_alphanumeric).collect();
                     // A part of what a regular expression found.

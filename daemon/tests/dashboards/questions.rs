@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::files::{dashboards, list, text};
 use crate::panels::{expressions, names, panels};
-use crate::servers::Server;
+use crate::servers::{Server, until};
 
 /// Metrics that this machine, or a daemon that exports nothing and finds no regression, need not have.
 const MAY_BE_ABSENT: &[&str] = &[
@@ -22,6 +22,9 @@ const MAY_BE_ABSENT: &[&str] = &[
 /// A question with a user's choices in the place of the variables.
 pub(crate) fn chosen(question: &str, trace: &str) -> String {
     let choices = [
+        ("${agent:regex}", ".*"),
+        ("${model:regex}", ".*"),
+        ("${upstream:regex}", ".*"),
         ("$agent", ".*"),
         ("$model", ".*"),
         ("$upstream", ".*"),
@@ -127,6 +130,51 @@ pub(crate) async fn check_questions(prometheus: &Server) {
     }
     assert!(problems.is_empty(), "{} of {asked}:\n{}", problems.len(), problems.join("\n"));
     assert!(asked > 60, "{asked} queries");
+}
+
+/// Panels that show an agent's first run, by their dashboards and titles.
+const SHOW_A_FIRST_RUN: &[(&str, &str)] = &[
+    ("dwell-where", "Runs"),
+    ("dwell-where", "Largest category"),
+    ("dwell-where", "Share of run time"),
+    ("dwell-where", "Seconds per run"),
+    ("dwell-where", "By agent"),
+    ("dwell-where", "Run time"),
+    ("dwell-where", "Time to first token"),
+    ("dwell-http", "Request"),
+    ("dwell-tools", "Duration by tool"),
+    ("dwell-tools", "Calls per minute by tool"),
+    ("dwell-tools", "Failures by tool"),
+];
+
+/// The largest number in the answer to a question at this moment.
+async fn largest(prometheus: &Server, question: &str) -> f64 {
+    let answer = prometheus.ask("/api/v1/query", &[("query", question)]).await.unwrap();
+    let numbers =
+        list(&answer, "result").iter().filter_map(|one| one["value"][1].as_str()?.parse().ok());
+    numbers.fold(0.0, f64::max)
+}
+
+/// An agent that ran once shows in panels: a counter's first value is an increase, since Prometheus is told since when it grows.
+pub(crate) async fn check_first_run(prometheus: &Server, agent: &str) {
+    for (uid, title) in SHOW_A_FIRST_RUN {
+        let (_, board) = dashboards().into_iter().find(|(_, board)| board["uid"] == *uid).unwrap();
+        let panels: Vec<&Value> = panels(&board).filter(|one| one["title"] == *title).collect();
+        assert!(!panels.is_empty(), "{uid} has no {title}");
+        for question in panels.into_iter().flat_map(expressions) {
+            let question = chosen(&question.replace("$agent", agent), "");
+            until(&format!("{title}: {question}"), async || {
+                (largest(prometheus, &question).await > 0.0).then_some(())
+            })
+            .await;
+        }
+    }
+    // With the first scrapes Prometheus extrapolates generously.
+    let runs = format!("sum(increase(dwell_runs_total{{gen_ai_agent_name=\"{agent}\"}}[1h]))");
+    until("one run, and no more", async || {
+        (0.9..1.2).contains(&largest(prometheus, &runs).await).then_some(())
+    })
+    .await;
 }
 
 /// Whether every rule that records has recorded something: groups of rules take turns, each once an interval.

@@ -1,5 +1,5 @@
 //! `compose.yaml` and what it mounts: every path is there, ports and names agree with each other and with dwell's own defaults.
-//! Docker itself is not asked: the file is held against the schema of compose files.
+//! Docker itself is not asked: the file is held against the schema of compose files, and given to Docker Compose where that is installed.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -8,6 +8,7 @@ use dwell::settings::PORT;
 use serde_json::Value;
 
 use crate::files::{at, list, python, root, text, yaml};
+use crate::servers::{installed, run, whole_stack};
 
 fn services() -> Vec<(String, Value)> {
     let compose = yaml("compose.yaml");
@@ -28,6 +29,44 @@ fn it_is_a_compose_file() {
         .output()
         .unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn docker_compose_takes_it() {
+    let Some(compose) = installed(&["docker-compose"]) else {
+        return eprintln!("LEFT OUT: docker-compose is not installed");
+    };
+    let names = |profile: &[&str]| -> BTreeSet<String> {
+        let mut command = Command::new(&compose);
+        command.arg("--file").arg(at("compose.yaml")).args(profile).args(["config", "--services"]);
+        run(&mut command).lines().map(str::to_owned).collect()
+    };
+    let all: BTreeSet<String> = services().into_iter().map(|(name, _)| name).collect();
+    let without: BTreeSet<String> = all.iter().filter(|name| *name != "dwell").cloned().collect();
+    assert_eq!(names(&[]), without);
+    assert_eq!(names(&["--profile", "daemon"]), all);
+}
+
+#[test]
+fn what_is_tried_here_has_the_versions_of_the_images() {
+    let Some(folder) = whole_stack() else { return };
+    for (name, file) in [
+        ("prometheus", "prometheus"),
+        ("alertmanager", "alertmanager"),
+        ("tempo", "tempo"),
+        ("collector", "otelcol-contrib"),
+    ] {
+        let program = folder.join(file);
+        // Debian's Alertmanager takes its place.
+        if !program.is_file() && name == "alertmanager" {
+            continue;
+        }
+        let said = run(Command::new(program).arg("--version"));
+        let service = service(name);
+        let version = text(&service, "image").rsplit_once(':').unwrap().1.trim_start_matches('v');
+        let words = said.split_whitespace().map(|word| word.trim_start_matches('v'));
+        assert!(words.clone().any(|word| word == version), "{name} is not {version}: {said}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::panels::panels;
 use crate::parts::{Places, Traces};
 use crate::questions::{chosen, exemplars, has_numbers};
 use crate::servers::{Server, until};
+use crate::traffic::{SLOWER, STEADY};
 
 /// Whether Tempo has the trace, whole enough to have this many spans.
 pub(crate) async fn has_trace(tempo: &Server, trace: &str, least: usize) -> bool {
@@ -23,13 +24,10 @@ pub(crate) async fn has_trace(tempo: &Server, trace: &str, least: usize) -> bool
 
 /// Waits until Tempo has a run's trace.
 pub(crate) async fn wait_for(traces: &Traces, trace: &str) {
-    let start = std::time::Instant::now();
-    while !has_trace(&traces.tempo, trace, 10).await {
-        let late = start.elapsed() > std::time::Duration::from_secs(60);
-        let answer = traces.tempo.json(&format!("/api/v2/traces/{trace}"), &[]).await;
-        assert!(!late, "{answer:?}\n{}\n{}", traces.collector.said(), traces.tempo.said());
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
+    until(&format!("{trace} in Tempo"), async || {
+        has_trace(&traces.tempo, trace, 10).await.then_some(())
+    })
+    .await;
 }
 
 /// The seconds that a time such as `now-6h` lies back.
@@ -140,19 +138,67 @@ async fn problems(tempo: &Server, trace: &str) -> (Vec<String>, usize) {
 }
 
 /// Every panel that asks Tempo has an answer for this run, some seconds after its spans came: until then they can be had, but not searched.
+#[expect(clippy::print_stdout, reason = "what does not come is said before that is")]
 pub(crate) async fn check_panels(tempo: &Server, trace: &str, excused: &[&str]) {
-    let start = std::time::Instant::now();
-    loop {
+    let latest = std::cell::RefCell::new(Vec::new());
+    let whole = async || {
         let (mut problems, asked) = problems(tempo, trace).await;
         problems.retain(|problem| !excused.iter().any(|end| problem.ends_with(end)));
         assert!(asked > 8, "{asked} queries");
-        if problems.is_empty() {
-            return;
+        let none = problems.is_empty();
+        if !none && *latest.borrow() != problems {
+            println!("so far, of {asked} queries:\n{}", problems.join("\n"));
+            latest.replace(problems);
         }
-        let late = start.elapsed() > std::time::Duration::from_secs(120);
-        assert!(!late, "{} of {asked}:\n{}", problems.len(), problems.join("\n"));
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        none.then_some(())
+    };
+    until("an answer to every query", whole).await;
+}
+
+/// The values of an attribute of the runs that the table of the slowest shows when a variable is chosen so.
+async fn slowest(
+    tempo: &Server,
+    (variable, value): (&str, &str),
+    attribute: &str,
+) -> BTreeSet<String> {
+    let (_, board) =
+        dashboards().into_iter().find(|(_, board)| board["uid"] == "dwell-where").unwrap();
+    let panel = panels(&board).find(|panel| panel["title"] == "Slowest runs").unwrap();
+    let question =
+        text(&panel["targets"][0], "query").replace(&format!("${{{variable}:regex}}"), value);
+    let question = chosen(&question, "");
+    let (start, end) = own_range(&board);
+    let (start, end) = (start.to_string(), end.to_string());
+    let asked =
+        [("q", &*question), ("start", &*start), ("end", &*end), ("limit", "200"), ("spss", "100")];
+    let answer = tempo.json("/api/search", &asked).await.unwrap();
+    let sets = list(&answer, "traces").iter().flat_map(|trace| list(trace, "spanSets"));
+    let attributes =
+        sets.flat_map(|set| list(set, "spans")).flat_map(|span| list(span, "attributes"));
+    let own = attributes.filter(|one| one["key"] == attribute);
+    own.map(|one| text(&one["value"], "stringValue").to_owned()).collect()
+}
+
+/// The table of the slowest runs follows the variables, and without a choice leaves out nobody, not even runs of agents without a name.
+pub(crate) async fn check_slowest(tempo: &Server) {
+    let set =
+        |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let all = set(&["", STEADY, SLOWER]);
+    until("runs of nobody and of both agents in the table", async || {
+        let agents = slowest(tempo, ("agent", ".*"), "dwell.run.agent").await;
+        agents.is_superset(&all).then_some(())
+    })
+    .await;
+    // As Grafana writes one and several.
+    for (choice, agents) in [(STEADY, &[STEADY][..]), ("(steady|slower)", &[STEADY, SLOWER])] {
+        assert_eq!(slowest(tempo, ("agent", choice), "dwell.run.agent").await, set(agents));
     }
+    assert_eq!(slowest(tempo, ("model", "fake"), "dwell.run.model").await, set(&["fake"]));
+    assert_eq!(
+        slowest(tempo, ("upstream", "engine"), "dwell.run.upstream").await,
+        set(&["engine"])
+    );
+    assert_eq!(slowest(tempo, ("upstream", "good"), "dwell.run.upstream").await, set(&[]));
 }
 
 /// Where an exemplar of any panel leads, there is a trace.

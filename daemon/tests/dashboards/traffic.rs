@@ -38,6 +38,7 @@ fn script(number: u64) -> Script {
         phases: vec![(Phase::Prefill, 3_000_000), (Phase::Accept, 10_000)],
         rounds: vec![round(3, 3), round(3, 1), round(2, 0)],
         speedup: Some(if number.is_multiple_of(4) { 0.8 } else { 1.4 }),
+        switched_off: number.is_multiple_of(8),
         ..Script::text(&["Hello", " there", "."])
     }
 }
@@ -115,6 +116,12 @@ impl Traffic {
         let status = answer.status().as_u16();
         answer.bytes().await.unwrap();
         status
+    }
+
+    /// A run of nobody: one call that says nothing of where it belongs, and is no failed one that is sent again.
+    pub(crate) async fn ask(&self) {
+        let asked = json!({"model": "fake", "messages": [{"role": "user", "content": "who?"}]});
+        assert_eq!(self.post("/v1/chat/completions", asked).await, 200);
     }
 
     /// A run of that agent that took that long, a third of it in tools; returns its trace.

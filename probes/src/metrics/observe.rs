@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{OTHER, Origin, Sample};
 use crate::account::Account;
-use crate::call::{Call, Ending};
+use crate::call::{Call, Ending, principal};
 use crate::category::PerCategory;
 use crate::classify::{Class, classify, tool_name};
 use crate::names::{self, metrics as list};
@@ -173,7 +173,7 @@ pub fn run_samples<C: Borrow<Call>>(
     let origin = Origin { trace_id: run.trace_id, span_id: run.root_span_id, at: end };
     let agent: Text = run.agent.clone().unwrap_or_default().into();
     let (model, upstream) = principal(calls);
-    let who = [agent.clone(), model, upstream];
+    let who = [agent.clone(), model.to_owned().into(), upstream.to_owned().into()];
     let with = |first: &'static str| {
         std::iter::once(first.into()).chain(who.iter().cloned()).collect::<Vec<Text>>()
     };
@@ -225,23 +225,6 @@ fn tool_sample(tool: &Span, agent: &Text) -> Option<Sample> {
     let seen = Origin { trace_id: tool.trace_id, span_id: tool.span_id, at: end };
     let sample = Sample::new(&list::TOOL_DURATION, labels, seconds(end.since(tool.start)));
     Some(Sample { origin: Some(seen), ..sample })
-}
-
-/// The model and the upstream that most calls went to, of several the first; empty without calls. Times would not do: they change
-/// from run to run, and a series would fall apart.
-fn principal<C: Borrow<Call>>(calls: &[C]) -> (Text, Text) {
-    let who = |call: &C| {
-        let call: &Call = call.borrow();
-        (call.model.clone(), call.upstream.clone())
-    };
-    let mut counts: HashMap<(String, String), usize> = HashMap::new();
-    for call in calls {
-        *counts.entry(who(call)).or_default() += 1;
-    }
-    // The last of equals wins, so that it is looked at from behind.
-    let most = calls.iter().rev().map(who).max_by_key(|who| counts.get(who).copied());
-    let (model, upstream) = most.unwrap_or_default();
-    (model.into(), upstream.into())
 }
 
 /// What of a run has been sampled.

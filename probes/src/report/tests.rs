@@ -103,7 +103,7 @@ fn our_own_root_span_is_what_the_window_stands_for() {
     let nobody = Run { agent: None, ..run };
     let before = report(&nobody, &calls, &spans, 0);
     assert_eq!(before.account[Category::Unknown], 200);
-    spans.push(root_span(&nobody, &account_run(&nobody, &calls, &spans)));
+    spans.push(root_span(&nobody, &calls, &account_run(&nobody, &calls, &spans)));
     assert_eq!(report(&nobody, &calls, &spans, 0), before);
 }
 

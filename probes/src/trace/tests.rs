@@ -11,6 +11,8 @@ use crate::speculation::DraftSource;
 
 use super::*;
 
+const NO_CALLS: &[Call] = &[];
+
 fn exchange() -> Exchange {
     Exchange {
         relay: None,
@@ -227,7 +229,9 @@ fn every_name_that_is_set_is_on_the_list_and_every_listed_attribute_is_set() {
     let mut all = call_spans(&failed, &timeline, &exchange(), ids());
     all.extend(tunnelled());
     all.extend(crate::infer::inferred_spans(&run, &calls, NO_SPANS));
-    all.push(root_span(&run, &Account::default()));
+    let root = root_span(&run, &calls, &Account::default());
+    all.push(account_span(&run, &calls, &Account::default(), &root, id(9)));
+    all.push(root);
     let listed =
         |kind| names::ALL.iter().filter(move |name| name.kind == kind).map(|name| name.name);
     let attributes = all.iter().flat_map(|span| &span.attributes);
@@ -294,15 +298,33 @@ fn the_account_rides_on_the_root_span() {
     let mut account = Account { wall_ns: 1_500, ..Account::default() };
     account.blocking[Category::Tool] = 1_000;
     account.blocking[Category::Framework] = 500;
-    let root = root_span(&run(Some(2500)), &account);
+    let root = root_span(&run(Some(2500)), &[call(2, 1000, 2000)], &account);
     assert_eq!(root.name, "invoke_agent coder");
     assert_eq!((root.span_id, root.parent_id, root.end), (id(1), None, Some(Stamp(2500))));
     assert_eq!(root.text("gen_ai.agent.name"), Some("coder"));
     assert_eq!(root.attribute("dwell.account.tool"), Some(&Value::Float(1e-6)));
     assert_eq!(root.attribute("dwell.account.human"), Some(&Value::Float(0.0)));
+    assert_eq!(root.text("dwell.run.model"), Some("m"));
     let nameless = Run { agent: None, ..run(None) };
-    let root = root_span(&nameless, &account);
+    let root = root_span(&nameless, NO_CALLS, &account);
     assert_eq!((&*root.name, root.end), ("invoke_agent", None));
+    let who = ["dwell.run.agent", "dwell.run.model", "dwell.run.upstream"];
+    assert_eq!(who.map(|name| root.text(name)), [Some(""); 3], "said also where it is nobody");
     let broken = Run { state: RunState::Unfinished, ..nameless };
-    assert_eq!(root_span(&broken, &account).end, Some(Stamp(2500)));
+    assert_eq!(root_span(&broken, NO_CALLS, &account).end, Some(Stamp(2500)));
+}
+
+#[test]
+fn where_an_agent_reported_the_root_the_account_hangs_under_it() {
+    let (run, calls) = (run(Some(2500)), [call(2, 1000, 2000)]);
+    let account = Account { wall_ns: 1_500, ..Account::default() };
+    let root = root_span(&run, &calls, &account);
+    let theirs = Span { span_id: id(7), ..root.clone() };
+    let span = account_span(&run, &calls, &account, &theirs, id(8));
+    assert_eq!((span.span_id, span.parent_id), (id(8), Some(id(7))));
+    assert_eq!((span.start, span.end), (Stamp(2500), Some(Stamp(2500))));
+    assert_ne!(classify(&span), Class::Agent);
+    for (name, value) in root.attributes.iter().filter(|(name, _)| name.starts_with("dwell.")) {
+        assert_eq!(span.attribute(name), Some(value), "{name}");
+    }
 }
