@@ -38,6 +38,7 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::https::trusting_the_system;
 use crate::ledger::{Handle, Record};
 use destination::{Destination, TRACES};
 use pump::{Dropped, Pump, State};
@@ -206,8 +207,7 @@ fn with_client<B: WithHttpConfig>(builder: B, destination: &Destination) -> Resu
 
 /// Connections by TLS to an endpoint that speaks HTTP.
 fn tls_connector() -> Result<HttpsConnector<HttpConnector>, Error> {
-    // Named rather than left to the process's default, of which there may be two.
-    let cryptography = rustls::crypto::ring::default_provider();
-    let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(cryptography);
-    Ok(builder.map_err(Error::Roots)?.https_only().enable_http1().build())
+    let config = trusting_the_system().map_err(Error::Roots)?;
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+    Ok(builder.https_only().enable_http1().build())
 }

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod commands;
 pub mod export;
 pub mod gateway;
+pub mod https;
 pub mod hub;
 pub mod ids;
 pub mod intake;

@@ -34,6 +34,7 @@ const CONFINED: &[(&str, &str, &str)] = &[
 /// Modules of the program, and which of its modules each may name. `main` is the program's entry and sees the library.
 const MODULES: &[(&str, &[&str])] = &[
     ("ids", &[]),
+    ("https", &[]),
     ("hub", &[]),
     ("settings", &["hub"]),
     ("threads", &[]),
@@ -46,9 +47,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("relay", &["threads", "ledger", "ids", "record", "settings"]),
     ("intake", &["ledger", "body", "otlp"]),
     ("api", &["ledger", "body"]),
-    ("export", &["ledger", "otlp"]),
-    ("watch", &["threads", "ledger", "settings"]),
-    ("agent", &["ledger", "ids"]),
+    ("export", &["https", "ledger", "otlp"]),
+    ("watch", &["threads", "https", "ledger", "settings"]),
+    ("agent", &["https", "ledger", "ids"]),
     ("terminal", &[]),
     ("backend", &["hub", "settings"]),
     (
@@ -60,7 +61,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "commands",
-        &["agent", "backend", "hub", "ids", "ledger", "service", "settings", "store", "terminal"],
+        &[
+            "agent", "backend", "https", "hub", "ids", "ledger", "service", "settings", "store",
+            "terminal",
+        ],
     ),
     ("cli", &["commands", "settings"]),
 ];

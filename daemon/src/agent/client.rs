@@ -8,6 +8,8 @@ use dwell_wire::sse::{Decoder, Item};
 use dwell_wire::trace_context::TraceParent;
 use serde_json::{Value, json};
 
+use crate::https;
+
 /// Opening a connection takes at most this long; the answer may take as long as it takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -69,8 +71,9 @@ pub struct Client {
 }
 
 /// An HTTP client for a daemon on this machine: a proxy set for the outside world must not stand between the two.
-pub fn local_http() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().tcp_nodelay(true).connect_timeout(CONNECT_TIMEOUT).build()
+pub fn local_http() -> anyhow::Result<reqwest::Client> {
+    let builder = https::local_client()?;
+    Ok(builder.tcp_nodelay(true).connect_timeout(CONNECT_TIMEOUT).build()?)
 }
 
 impl Client {

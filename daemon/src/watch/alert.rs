@@ -34,6 +34,7 @@ fn labels(regression: &Regression) -> Value {
         "upstream": key.upstream,
         "measure": regression.measure,
         "kind": regression.kind.name(),
+        "draft_length": regression.draft_length.to_string(),
     })
 }
 
@@ -54,9 +55,18 @@ fn at(ns: u64) -> String {
     rfc3339(Stamp(ns))
 }
 
+/// The same for each sending of one message: who takes it twice, because its answer was lost, knows it by this.
+pub(super) fn message_id(regression: &Regression) -> String {
+    format!("{}-{}", fingerprint(regression), status(regression))
+}
+
+const fn status(regression: &Regression) -> &'static str {
+    if regression.ended_ns.is_some() { "resolved" } else { "firing" }
+}
+
 /// The message of a webhook receiver.
 pub(super) fn webhook(regression: &Regression, external_url: &str) -> Value {
-    let status = if regression.ended_ns.is_some() { "resolved" } else { "firing" };
+    let status = status(regression);
     let labels = labels(regression);
     let annotations = annotations(regression);
     let group = fingerprint(regression);

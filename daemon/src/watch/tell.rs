@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Memory, alert};
+use crate::https;
 use crate::ledger::Handle;
 use crate::settings::{Grafana, Watching};
 
@@ -22,6 +23,8 @@ const QUEUE: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first wait before another try; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// What a webhook's message is known by, however often it comes.
+const MESSAGE_ID: &str = "idempotency-key";
 /// Tries in all: with waits that double, about two hours.
 const TRIES: u32 = 14;
 
@@ -170,7 +173,13 @@ async fn tell(
     mut book: Book,
     ledger: Handle,
 ) {
-    let client = Client::builder().timeout(PATIENCE).build().unwrap_or_default();
+    let client = match https::client().and_then(|builder| Ok(builder.timeout(PATIENCE).build()?)) {
+        Ok(client) => client,
+        Err(error) => {
+            let target = target.name();
+            return tracing::error!(target, %error, "nobody is told of slower runs: there is no HTTP client");
+        }
+    };
     let repeat =
         if let Target::Alertmanager(_, repeat) = &target { *repeat } else { Duration::MAX };
     loop {
@@ -219,7 +228,8 @@ impl Target {
         match self {
             Self::Webhook(url) => {
                 let body = alert::webhook(regression, own_url);
-                send(|| client.post(url).json(&body)).await?;
+                let id = alert::message_id(regression);
+                send(|| client.post(url).header(MESSAGE_ID, &id).json(&body)).await?;
                 Ok(None)
             }
             Self::Alertmanager(url, repeat) => {

@@ -282,3 +282,76 @@ async fn a_daemon_started_anew_tells_nobody_twice_and_the_end_to_who_knows_of_th
     watch.finish().await;
     assert!(inbox.try_recv().is_err(), "told more than once");
 }
+
+/// A webhook that takes every message and whose first answer to each is lost; headers and bodies come out of the channel.
+async fn forgetful(told: mpsc::Sender<(String, Value)>) -> String {
+    let router = Router::new().fallback(async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let id = parts.headers["idempotency-key"].to_str().unwrap().to_owned();
+        told.send((id, serde_json::from_slice(&body).unwrap())).await.unwrap();
+        // As who stands between the two says whose other side is gone.
+        StatusCode::BAD_GATEWAY
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_is_known_by_what_it_says() {
+    let (told, mut inbox) = mpsc::channel(64);
+    let settings = Watching { webhook: Some(forgetful(told).await), ..Watching::default() };
+    let (ledger, _events) = Handle::channel(4096);
+    let (runs, settled) = mpsc::channel(QUEUE);
+    let first = Arc::new(Kept::default());
+    let watch = Watch::start(&settings, SELF, ledger.clone(), first.clone(), settled);
+    for at in 0..150 {
+        runs.send(slowed(at)).await.unwrap();
+    }
+    let once = inbox.recv().await.unwrap();
+    assert_eq!(inbox.recv().await.unwrap(), once, "tried again");
+    drop(runs);
+    watch.finish().await;
+
+    // The next daemon, elsewhere, knows of no answer.
+    let past = (0..150).map(|at| RunSample::of(&slowed(at)).unwrap()).collect();
+    let (_runs, settled) = mpsc::channel(QUEUE);
+    let other = "http://127.0.0.1:7071";
+    let _watch = Watch::start(&settings, other, ledger, Arc::new(first.left(past)), settled);
+    let again = loop {
+        // The first daemon may still be trying.
+        let again = inbox.recv().await.unwrap();
+        if again.1["externalURL"] == other {
+            break again;
+        }
+    };
+    assert_eq!(again.0, once.0);
+    for part in
+        ["/groupKey", "/status", "/alerts/0/fingerprint", "/alerts/0/startsAt", "/alerts/0/labels"]
+    {
+        assert_eq!(again.1.pointer(part), once.1.pointer(part), "{part}");
+        assert!(once.1.pointer(part).is_some(), "{part}");
+    }
+}
+
+#[test]
+fn draft_lengths_are_series_of_their_own_to_everybody() {
+    let (settings, mut all) = (Settings::default(), Vec::new());
+    for draft_length in [0, 3] {
+        let mut watcher = Watcher::learned(settings.clone(), &[], &[]);
+        let runs = (0..150).map(|at| RunSample::of(&slowed(at)).unwrap());
+        let runs = runs.map(|run| RunSample { draft_length, ..run });
+        all.extend(runs.flat_map(|run| watcher.take(&run)).find(|one| one.measure == "wall"));
+    }
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0].since_ns, all[1].since_ns);
+    // Else the end of one would be the end of both.
+    let labels =
+        |one: &Regression| samples(one).iter().map(|it| it.labels.clone()).collect::<Vec<_>>();
+    assert_ne!(labels(&all[0]), labels(&all[1]));
+    let told = |one: &Regression| alert::for_alertmanager(one, Stamp(1), SELF)[0]["labels"].clone();
+    assert_ne!(told(&all[0]), told(&all[1]));
+    assert_ne!(alert::message_id(&all[0]), alert::message_id(&all[1]));
+}

@@ -17,6 +17,9 @@ pub(crate) fn dwell(data_dir: &Path) -> Command {
     command
 }
 
+/// The file in a data folder with the certificates that a daemon on it trusts, where it is not to trust the system's.
+const TRUSTED: &str = "trusted.pem";
+
 /// A running `dwell serve`.
 pub(crate) struct Daemon {
     child: Child,
@@ -35,6 +38,14 @@ impl Daemon {
     /// The same with further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
+        let (child, address) = serve(data_dir.path(), flags);
+        Self { child, address, data_dir }
+    }
+
+    /// Starts one to which the certificates in this file are those that the system trusts.
+    pub(crate) fn start_trusting(certificates: &Path, flags: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        std::fs::copy(certificates, data_dir.path().join(TRUSTED)).unwrap();
         let (child, address) = serve(data_dir.path(), flags);
         Self { child, address, data_dir }
     }
@@ -82,7 +93,12 @@ impl Daemon {
 
 /// Starts a daemon and waits until it listens.
 fn serve(data_dir: &Path, flags: &[&str]) -> (Child, String) {
-    let mut child = dwell(data_dir)
+    let mut command = dwell(data_dir);
+    let trusted = data_dir.join(TRUSTED);
+    if trusted.is_file() {
+        command.env("SSL_CERT_FILE", trusted);
+    }
+    let mut child = command
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(flags)
         .env("NO_COLOR", "1")

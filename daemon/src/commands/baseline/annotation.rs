@@ -8,6 +8,7 @@ use dwell_probes::regression::Baseline;
 use dwell_probes::time::Stamp;
 use serde_json::json;
 
+use crate::https;
 use crate::settings::{Grafana, UpstreamArgs, Watching};
 
 /// How long Grafana may take to answer.
@@ -31,7 +32,7 @@ async fn send(grafana: &Grafana, name: &str, runs: usize) -> Result<()> {
         "tags": ["dwell", "baseline", name],
         "text": format!("The baseline {name} was saved, of {runs} runs."),
     });
-    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+    let client = https::client()?.timeout(PATIENCE).build()?;
     let request = client.post(url).json(&annotation);
     let request = match &grafana.token {
         Some(token) => request.bearer_auth(token.reveal()),

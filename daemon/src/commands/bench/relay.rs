@@ -21,6 +21,7 @@ use self::outcome::Outcome;
 use self::sides::{Gateway, Programs, Side};
 use self::stages::{Figures, Kind, Measure, STAGES};
 use super::machine;
+use crate::agent::local_http;
 use crate::settings::StoreArgs;
 use crate::terminal::bench_relay as screen_of;
 use crate::terminal::{Screen, tell};
@@ -174,7 +175,8 @@ fn keep(outcome: &mut Outcome, gateway: Gateway, round: u32, figures: Figures) -
 
 /// What the daemon says that it dropped.
 async fn dropped(side: &Side) -> Result<Vec<(String, f64)>> {
-    let text = reqwest::get(format!("http://{}/metrics", side.address)).await?.text().await?;
+    let text =
+        local_http()?.get(format!("http://{}/metrics", side.address)).send().await?.text().await?;
     let lines = text.lines().filter_map(|line| line.strip_prefix("dwell_dropped"));
     let counts = lines.filter_map(|line| {
         let (labels, count) = line.rsplit_once(' ')?;
