@@ -160,6 +160,35 @@ fn libraries_stay_where_they_belong() {
 }
 
 #[test]
+fn http_clients_are_made_where_their_tls_is_named() {
+    // In builds without the engine reqwest has no cryptography of its own, and its clients panic as they are made.
+    let source = root().join("daemon/src");
+    for path in rust_files(&source) {
+        let relative = path.strip_prefix(&source).unwrap();
+        let test = relative
+            .components()
+            .any(|part| Path::new(part.as_os_str()).with_extension("") == Path::new("tests"));
+        // The hub's comes with the engine.
+        if test || relative == Path::new("https.rs") || relative.starts_with("hub") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for made in [
+            "reqwest::Client::new",
+            "reqwest::Client::builder",
+            "reqwest::get(",
+            "Client::builder()",
+        ] {
+            assert!(
+                !without_tests(&text).contains(made),
+                "{}: {made}: clients are made by crate::https",
+                shown(&path)
+            );
+        }
+    }
+}
+
+#[test]
 fn every_crate_takes_the_workspace_lints() {
     for (name, manifest) in manifests() {
         // Generated bindings are unsafe, which the workspace denies; its manifest has the others.
