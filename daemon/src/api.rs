@@ -104,7 +104,7 @@ async fn health(State(api): State<Api>) -> Json<Value> {
 }
 
 async fn list(State(api): State<Api>) -> Json<Value> {
-    let snapshot = api.ledger.snapshot();
+    let snapshot = api.ledger.snapshot().await.unwrap_or_default();
     let runs: Vec<&RunReport> = snapshot.runs.iter().map(AsRef::as_ref).collect();
     let dropped: Map<String, Value> =
         snapshot.dropped.iter().map(|&(what, n)| (what.to_owned(), n.into())).collect();

@@ -337,9 +337,9 @@ async fn an_endpoint_that_is_down_or_silent_costs_counted_drops_and_no_answer() 
         let mut daemon = Daemon::new(&variables, script()).await;
         daemon.run_once().await;
         daemon.flush(Duration::from_millis(100)).await;
-        // The count is in the next snapshot.
+        // The count is in a snapshot soon.
         let dropped = loop {
-            let snapshot = daemon.ledger.snapshot();
+            let snapshot = daemon.ledger.snapshot().await.unwrap();
             if let Some(&(_, dropped)) = snapshot.dropped.iter().find(|(what, _)| *what == "export")
             {
                 break dropped;

@@ -47,7 +47,7 @@ impl Readings {
 
     /// The metrics that are read, and how.
     pub(super) const METRICS: [(&'static Metric, Read); 15] = [
-        (&list::ACTIVE_CALLS, |readings| one(Some(readings.ledger.snapshot().active_calls))),
+        (&list::ACTIVE_CALLS, |readings| one(Some(readings.ledger.active_calls()))),
         (&list::WAITING_CALLS, |readings| one(readings.backend.as_ref().map(|b| b.waiting()))),
         (&list::DROPPED, |readings| {
             // Zeros first: who reads them tells a first drop only by what was there before.

@@ -20,12 +20,13 @@ use super::meter::Meter;
 use super::outlets::{Outbox, Outlets};
 use super::stitch::{Place, Stitch, Tail};
 use crate::ids;
+use crate::threads::breathe;
 
 /// Runs kept in memory; the store has the others.
 const RUNS: usize = 512;
 
 /// Runs that may be in memory when many have just ended: their agents' spans and further tries are still to come.
-const MOST_RUNS: usize = 8 * RUNS;
+const MOST_RUNS: usize = 4 * RUNS;
 
 /// Runs shown in a snapshot.
 const SHOWN: usize = 50;
@@ -56,7 +57,6 @@ pub(super) struct Book {
     meter: Meter,
     /// Spans that waited for their run and had to go.
     pub(super) unclaimed: u64,
-    changed: bool,
     /// How often the runs were looked at.
     looks: u64,
 }
@@ -74,7 +74,6 @@ impl Book {
             outbox: Outbox::new(outlets),
             meter: Meter::default(),
             unclaimed: 0,
-            changed: true,
             looks: 0,
         }
     }
@@ -93,7 +92,6 @@ impl Book {
             },
             read => read,
         };
-        self.changed = true;
         match event {
             Event::RunDeclared(declared) => self.declare(declared),
             Event::RunEnded { id, ended } => self.finish(&id, Some(ended), RunState::Finished),
@@ -331,7 +329,6 @@ impl Book {
         self.store(Record::Run(run));
         let spans: Spans = spans.into_iter().map(Arc::new).collect();
         self.export(Record::Spans { run: id.to_owned(), spans, room: None });
-        self.changed = true;
         // The others' turn comes with the next tick.
         if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.is_settled(ended)) {
             tell(entry, &mut self.meter, &mut self.outbox);
@@ -342,6 +339,7 @@ impl Book {
     pub(super) fn settle(&mut self, now: Stamp) {
         for entry in self.entries.values_mut().filter(|entry| entry.is_settled(now)) {
             tell(entry, &mut self.meter, &mut self.outbox);
+            breathe();
         }
     }
 
@@ -371,6 +369,7 @@ impl Book {
             .collect();
         for (id, state) in idle {
             self.finish(&id, None, state);
+            breathe();
         }
         self.settle(now);
     }
@@ -399,22 +398,23 @@ impl Book {
         self.open.len()
     }
 
-    /// The latest runs' reports, newest first; `None` when nothing changed since the last time.
-    pub(super) fn changed_reports(&mut self) -> Option<Vec<Arc<RunReport>>> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
+    /// The latest runs' reports, newest first.
+    pub(super) fn latest_reports(&mut self) -> Vec<Arc<RunReport>> {
+        let newest_first = |a: &&mut Entry, b: &&mut Entry| {
+            (b.run.started, &b.run.id).cmp(&(a.run.started, &a.run.id))
+        };
         let mut latest: Vec<&mut Entry> = self.entries.values_mut().collect();
-        latest.sort_by(|a, b| (b.run.started, &b.run.id).cmp(&(a.run.started, &a.run.id)));
-        latest.truncate(SHOWN);
+        if latest.len() > SHOWN {
+            latest.select_nth_unstable_by(SHOWN, newest_first);
+            latest.truncate(SHOWN);
+        }
+        latest.sort_by(newest_first);
         self.looks += 1;
         let reports = latest.into_iter().map(|entry| {
-            let report = entry.shown(self.looks);
-            // What was made a moment ago and is behind is looked at again.
-            self.changed |= entry.changed;
-            report
+            breathe();
+            entry.shown(self.looks)
         });
-        Some(reports.collect())
+        reports.collect()
     }
 
     /// What was sent where there was no room.

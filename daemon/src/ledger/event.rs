@@ -195,7 +195,7 @@ pub enum Record {
     },
 }
 
-/// What readers see: made anew after changes, never changed.
+/// What readers see.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The latest runs, newest first; open ones included.

@@ -1,7 +1,8 @@
-//! How others reach the ledger: tell it something without waiting, read the snapshot, ask for one run. And the task that
+//! How others reach the ledger: tell it something without waiting, ask for the latest runs, or for one. And the task that
 //! owns the book.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use dwell_probes::metrics::{LatencyBudget, Registry};
 use dwell_probes::report::RunReport;
 use dwell_probes::span::Span;
 use dwell_probes::time::Stamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::book::Book;
@@ -39,8 +40,8 @@ const BATCH: usize = 256;
 /// How long messages gather once all are taken and nobody waits for an answer: time for many pieces of a stream.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How often idle runs are looked at and readers get a new snapshot, at most.
-const TICK: Duration = Duration::from_millis(200);
+/// How often idle runs are looked at, and what was dropped is counted.
+const TICK: Duration = Duration::from_millis(500);
 
 /// What was dropped, by what it was.
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ enum Message {
     Event(Event, Option<OwnedSemaphorePermit>),
     Report { run: String, reply: oneshot::Sender<Option<RunReport>> },
     Metrics { reply: oneshot::Sender<Registry> },
+    Snapshot { reply: oneshot::Sender<Snapshot> },
     Close { reply: oneshot::Sender<()> },
 }
 
@@ -85,7 +87,7 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Handle {
     messages: mpsc::Sender<Message>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
+    active: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
     /// Room for spans in the queue.
     unheard: Arc<Semaphore>,
@@ -183,25 +185,31 @@ impl Handle {
         }
     }
 
-    /// The latest snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.borrow().clone()
+    /// The latest runs, with everything that was told before; `None` when the ledger has ended.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        self.ask(|reply| Message::Snapshot { reply }).await
+    }
+
+    /// Calls under way, by what the ledger has heard.
+    pub fn active_calls(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(question(reply)).await.ok()?;
+        self.asked.notify_one();
+        answer.await.ok()
     }
 
     /// One run that is still in memory, with everything that was told before; `None` when it is not known.
     pub async fn report(&self, run: &str) -> Option<RunReport> {
-        let (reply, answer) = oneshot::channel();
-        self.messages.send(Message::Report { run: run.to_owned(), reply }).await.ok()?;
-        self.asked.notify_one();
-        answer.await.ok().flatten()
+        self.ask(|reply| Message::Report { run: run.to_owned(), reply }).await.flatten()
     }
 
     /// The metrics of everything that was told before; `None` when the ledger has ended.
     pub async fn metrics(&self) -> Option<Registry> {
-        let (reply, answer) = oneshot::channel();
-        self.messages.send(Message::Metrics { reply }).await.ok()?;
-        self.asked.notify_one();
-        answer.await.ok()
+        self.ask(|reply| Message::Metrics { reply }).await
     }
 
     /// What was dropped since the start, by what it was.
@@ -219,7 +227,6 @@ impl Handle {
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
         let (messages, mut inbox) = mpsc::channel(capacity);
         let (events, outbox) = mpsc::channel(capacity);
-        let (_, snapshot) = watch::channel(Arc::default());
         tokio::spawn(async move {
             while let Some(message) = inbox.recv().await {
                 let Message::Event(event, _) = message else { continue };
@@ -236,8 +243,8 @@ impl Handle {
         });
         let (unheard, unstored) = (room_for_spans(), room_on_the_way());
         let (dropped, unread) = (Arc::default(), room_for_bytes());
-        let asked = Arc::default();
-        (Self { messages, snapshot, dropped, unheard, unstored, unread, asked }, outbox)
+        let (active, asked) = (Arc::default(), Arc::default());
+        (Self { messages, active, dropped, unheard, unstored, unread, asked }, outbox)
     }
 }
 
@@ -246,7 +253,7 @@ impl Handle {
 pub struct Ledger {
     messages: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
-    publish: watch::Sender<Arc<Snapshot>>,
+    active: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
     budget: LatencyBudget,
     unstored: Arc<Semaphore>,
@@ -258,11 +265,11 @@ impl Ledger {
     /// A ledger and its handle. What is told before [`Self::start`] waits.
     pub fn new() -> (Handle, Self) {
         let (messages, inbox) = mpsc::channel(QUEUE);
-        let (publish, snapshot) = watch::channel(Arc::default());
+        let active = Arc::<AtomicUsize>::default();
         let dropped = Arc::<Dropped>::default();
         let handle = Handle {
             messages: messages.clone(),
-            snapshot,
+            active: active.clone(),
             dropped: dropped.clone(),
             unheard: room_for_spans(),
             unstored: room_on_the_way(),
@@ -271,7 +278,7 @@ impl Ledger {
         };
         let (unstored, asked) = (handle.unstored.clone(), handle.asked.clone());
         let budget = LatencyBudget::default();
-        (handle, Self { messages, inbox, publish, dropped, budget, unstored, watch: None, asked })
+        (handle, Self { messages, inbox, active, dropped, budget, unstored, watch: None, asked })
     }
 
     /// The same, holding calls against this budget.
@@ -305,9 +312,10 @@ impl Ledger {
         loop {
             tokio::select! {
                 count = self.inbox.recv_many(&mut messages, BATCH) => {
-                    if count == 0 || messages.drain(..).any(|message| answer(&mut book, message)) {
+                    if count == 0 || messages.drain(..).any(|message| self.answer(&mut book, message)) {
                         break;
                     }
+                    self.active.store(book.active_calls(), Ordering::Relaxed);
                     // Who tells something while nobody waits for it wakes nobody, which costs more than telling.
                     if self.inbox.is_empty() {
                         let _gathered = tokio::time::timeout(GATHER, self.asked.notified()).await;
@@ -315,47 +323,44 @@ impl Ledger {
                 }
                 _ = tick.tick() => {
                     book.close_idle(Stamp::now());
-                    self.publish(&mut book);
+                    self.count_dropped(&mut book);
                 }
             }
         }
     }
 
-    fn publish(&self, book: &mut Book) {
+    fn count_dropped(&self, book: &mut Book) {
         self.dropped.count("store", book.outbox().take_unsent_to_store());
         self.dropped.count("export", book.outbox().take_unsent_to_export());
         self.dropped.count("spans of no run", book.take_unclaimed());
         self.dropped.count("watch", book.outbox().take_unwatched());
-        let dropped = self.dropped.list();
-        let old = self.publish.borrow().clone();
-        let runs = book.changed_reports();
-        if runs.is_none() && dropped == old.dropped {
-            return;
-        }
-        let runs = runs.unwrap_or_else(|| old.runs.clone());
-        let snapshot = Snapshot { runs, active_calls: book.active_calls(), dropped };
-        self.publish.send_replace(Arc::new(snapshot));
     }
-}
 
-/// Takes a message; whether it was the last.
-fn answer(book: &mut Book, message: Message) -> bool {
-    // An asker may have gone; nothing depends on an answer.
-    match message {
-        // Its place in the queue is free once it has been taken in.
-        Message::Event(event, _place) => {
-            book.take(event);
-            breathe();
+    /// Takes a message; whether it was the last.
+    fn answer(&self, book: &mut Book, message: Message) -> bool {
+        // An asker may have gone; nothing depends on an answer.
+        match message {
+            // Its place in the queue is free once it has been taken in.
+            Message::Event(event, _place) => {
+                book.take(event);
+                breathe();
+            }
+            Message::Report { run, reply } => drop(reply.send(book.report(&run))),
+            Message::Metrics { reply } => drop(reply.send(book.metrics())),
+            Message::Snapshot { reply } => {
+                self.count_dropped(book);
+                let (runs, active_calls) = (book.latest_reports(), book.active_calls());
+                let dropped = self.dropped.list();
+                let _gone = reply.send(Snapshot { runs, active_calls, dropped });
+            }
+            Message::Close { reply } => {
+                book.close_all();
+                let _gone = reply.send(());
+                return true;
+            }
         }
-        Message::Report { run, reply } => drop(reply.send(book.report(&run))),
-        Message::Metrics { reply } => drop(reply.send(book.metrics())),
-        Message::Close { reply } => {
-            book.close_all();
-            let _gone = reply.send(());
-            return true;
-        }
+        false
     }
-    false
 }
 
 /// The ledger's task at work.

@@ -95,7 +95,7 @@ impl Desk {
     }
 
     fn reports(&mut self) -> Vec<Arc<RunReport>> {
-        self.book.changed_reports().unwrap_or_default()
+        self.book.latest_reports()
     }
 
     fn exported_spans(&mut self) -> Vec<Span> {
