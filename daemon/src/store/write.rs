@@ -24,7 +24,7 @@ const QUEUE: usize = 32_768;
 const BATCH: usize = 4096;
 
 /// How long records gather before they are written.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Runs older than this are removed when the daemon starts.
 const KEEP_DAYS: i64 = 30;

@@ -70,11 +70,18 @@ impl Daemon {
         })
     }
 
-    /// The report of a run, read from the store by another process.
+    /// The report of a run, read from the store by another process, once it is there.
     pub(crate) fn where_(&self, run: &str) -> Value {
-        let output = dwell(self.data_dir.path()).args(["where", run, "--json"]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        loop {
+            let output =
+                dwell(self.data_dir.path()).args(["where", run, "--json"]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("no run") {
+                continue;
+            }
+            assert!(output.status.success(), "{said}");
+            break serde_json::from_slice(&output.stdout).unwrap();
+        }
     }
 
     /// Ends it without a chance to tidy up.
