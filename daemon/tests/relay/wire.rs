@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::upstream::*;
@@ -102,6 +102,9 @@ async fn a_client_that_reads_slowly_slows_the_upstream_down() {
     let counted = written.clone();
     tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await.unwrap();
+        // An answer before the question would be none.
+        let asked = connection.read(&mut [0; 4096]).await.unwrap();
+        assert!(asked > 0);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", PIECE * PIECES);
         connection.write_all(head.as_bytes()).await.unwrap();
         let piece = vec![b'x'; PIECE];
