@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::upstream::*;
 
@@ -86,9 +86,10 @@ async fn faults_before_the_head_are_answered_in_the_apis_form() {
     let closing = Upstream::new(vec![Step::Close]).await;
     let garbage = Upstream::new(vec![write("SSH-2.0-x\r\n\r\n")]).await;
     let silent = Upstream::new(vec![Step::AwaitClose]).await;
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = unused.local_addr().unwrap();
-    drop(unused);
+    // Taken, so that nobody else listens there, and not listened on.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = taken.local_addr().unwrap();
     let no_tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let no_tls_at = no_tls.local_addr().unwrap();
     tokio::spawn(async move {
