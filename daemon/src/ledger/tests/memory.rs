@@ -2,18 +2,22 @@
 
 use super::*;
 
+/// A thousand spans, others for each part.
+fn thousand(part: u64) -> Vec<Span> {
+    let span = |number: u64| {
+        let mut span = reported(1, 9, "execute_tool search", "execute_tool", (0, 1));
+        span.span_id = SpanId((part * 1000 + number + 1).to_be_bytes());
+        span
+    };
+    (0..1000).map(span).collect()
+}
+
 #[test]
 fn a_store_that_does_not_write_costs_no_more_memory_than_its_queue() {
     let (store, _stored) = mpsc::channel(1_000_000);
     let mut book = Book::new(Outlets { store, export: None, metrics: None });
     for part in 0..300_u64 {
-        let span = |number: u64| {
-            let mut span = reported(1, 9, "execute_tool search", "execute_tool", (0, 1));
-            span.span_id = SpanId((part * 1000 + number + 1).to_be_bytes());
-            span
-        };
-        let spans = (0..1000).map(span).collect();
-        book.take(Event::Spans { run: Some(format!("run-{}", part / 100)), spans });
+        book.take(Event::Spans { run: Some(format!("run-{}", part / 100)), spans: thousand(part) });
     }
     assert_eq!(book.outbox().take_unsent_to_store(), 100_000, "two thirds found room");
     assert_eq!(book.report("run-0").unwrap().spans, 100_000, "and all are in memory");
@@ -25,13 +29,7 @@ fn spans_beyond_what_memory_holds_are_on_disk() {
     let mut book = Book::new(Outlets { store, export: None, metrics: None });
     let mut kept = 0;
     for part in 0..201_u64 {
-        let span = |number: u64| {
-            let mut span = reported(1, 9, "execute_tool search", "execute_tool", (0, 1));
-            span.span_id = SpanId((part * 1000 + number + 1).to_be_bytes());
-            span
-        };
-        let spans = (0..1000).map(span).collect();
-        book.take(Event::Spans { run: Some("r".to_owned()), spans });
+        book.take(Event::Spans { run: Some("r".to_owned()), spans: thousand(part) });
         while let Ok(record) = stored.try_recv() {
             if let Record::Spans { spans, .. } = record {
                 kept += spans.len();
