@@ -26,13 +26,17 @@ fn five_queries_are_told_apart_and_accounted_for() {
         assert_eq!(Some(account_sum(run)), run["wall_ns"].as_u64());
         assert_eq!(run["run"]["state"], "finished");
         assert!(run["account"]["generation"].as_u64() > Some(0));
-        assert!(run["account"]["speculation"].as_u64() > Some(0));
+        // On a busy machine drafting may not pay for a while.
+        let rounds = run["calls"].as_array().unwrap().iter();
+        let rounds: u64 = rounds.filter_map(|call| call["speculation"]["rounds"].as_u64()).sum();
+        assert_eq!(run["account"]["speculation"].as_u64() > Some(0), rounds > 0, "{run:#}");
         assert_eq!(run["inferred"]["tool"], 0, "the agent reports its tools itself");
         let tools = query["tools"].as_array().unwrap();
         assert_eq!(run["calls"].as_array().unwrap().len(), tools.len() + 1, "one call a turn");
     }
     assert_eq!(Some(account_sum(&demo["total"])), demo["total"]["wall_ns"].as_u64());
     assert!(demo["total"].get("calls").is_none());
+    assert!(demo["total"]["account"]["speculation"].as_u64() > Some(0));
     for figure in ["tokens_per_second", "acceptance_rate", "acceptance_length", "peak_memory_bytes"]
     {
         assert!(demo[figure].as_f64() > Some(0.0), "{figure}");

@@ -5,46 +5,57 @@ use std::collections::HashMap;
 
 use dwell_probes::speculation::DraftSource;
 
-/// What a measurement counts one measurement later.
-const MEMORY: f64 = 0.95;
-/// Measurements of all lengths that a length's own are mixed with.
-const SHARED: f64 = 2.0;
-/// A single measurement this many times off is a hiccup of the machine.
-const HICCUP: f64 = 4.0;
+/// Measurements that count, the latest.
+const LATEST: usize = 31;
+/// What was known before counts as so many measurements.
+const KNOWN: usize = 2;
 /// Relative standard deviation of what was only measured at load.
 const CALIBRATED: f64 = 0.1;
 
-/// A faded mean with its spread.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mean {
-    weight: f64,
+/// The median of the latest measurements with its spread. A mean would not do: where other programs share the machine, a pass
+/// that is interrupted takes ten times as long, and plain decoding and drafting are interrupted alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Typical {
+    /// In the order in which they came, around the end.
+    latest: [f64; LATEST],
+    count: usize,
     value: f64,
-    square: f64,
+    spread: f64,
 }
 
-impl Mean {
-    fn note(&mut self, value: f64) {
-        if self.weight > SHARED && (value > HICCUP * self.value || value * HICCUP < self.value) {
-            // Counted, but not for more than it can be trusted; if it was no hiccup, more will follow.
-            return self.note(if value > self.value {
-                HICCUP * self.value
-            } else {
-                self.value / HICCUP
-            });
-        }
-        self.weight = self.weight * MEMORY + 1.0;
-        self.value += (value - self.value) / self.weight;
-        self.square += (value * value - self.square) / self.weight;
+impl Typical {
+    /// Nothing seen, and this much known.
+    const fn known(value: f64) -> Self {
+        Self { latest: [0.0; LATEST], count: 0, value, spread: CALIBRATED }
     }
 
-    /// Standard deviation of the mean, relative to it.
-    fn spread(&self) -> f64 {
-        if self.weight < 2.0 {
-            return CALIBRATED;
+    /// `known` is what would be thought without any of these measurements.
+    fn note(&mut self, measured: f64, known: f64) {
+        self.latest[self.count % LATEST] = measured;
+        self.count += 1;
+        let seen = self.count.min(LATEST);
+        let mut sorted = [known; LATEST + KNOWN];
+        sorted[..seen].copy_from_slice(&self.latest[..seen]);
+        self.value = median(&mut sorted[..seen + KNOWN]);
+        if seen > KNOWN {
+            let mut off = sorted;
+            off[..seen].iter_mut().for_each(|value| *value = (*value - self.value).abs());
+            // A normal distribution's standard deviation by its median deviation, and that of a median by that of its sample.
+            let deviation = 1.4826 * median(&mut off[..seen]);
+            self.spread = 1.2533 * deviation / (seen as f64).sqrt() / self.value;
         }
-        let variance = (self.square - self.value * self.value).max(0.0);
-        (variance / self.weight).sqrt() / self.value
     }
+}
+
+/// Of some numbers, which change places.
+fn median(numbers: &mut [f64]) -> f64 {
+    let (half, is_odd) = (numbers.len() / 2, numbers.len() % 2 == 1);
+    let (below, &mut middle, _) = numbers.select_nth_unstable_by(half, f64::total_cmp);
+    if is_odd {
+        return middle;
+    }
+    let below = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    f64::midpoint(below, middle)
 }
 
 /// Costs in nanoseconds.
@@ -55,9 +66,9 @@ pub(super) struct Costs {
     /// The target's pass by number of rows, from one on; not empty.
     verify: Vec<f64>,
     /// Seen over expected, of all rounds and by source and length.
-    rounds: Mean,
-    by_length: HashMap<(DraftSource, usize), Mean>,
-    plain: Mean,
+    rounds: Typical,
+    by_length: HashMap<(DraftSource, usize), Typical>,
+    plain: Typical,
 }
 
 impl Costs {
@@ -67,42 +78,40 @@ impl Costs {
             plain_at_load,
             draft_step,
             verify,
-            rounds: Mean::default(),
+            rounds: Typical::known(1.0),
             by_length: HashMap::new(),
-            plain: Mean::default(),
+            plain: Typical::known(plain_at_load),
         }
     }
 
     /// A round's cost and its relative standard deviation.
     pub(super) fn round(&self, source: DraftSource, length: usize) -> (f64, f64) {
-        let own = self.by_length.get(&(source, length)).copied().unwrap_or_default();
-        let all = if self.rounds.weight > 0.0 { self.rounds.value } else { 1.0 };
-        let ratio = (own.weight * own.value + SHARED * all) / (own.weight + SHARED);
-        let spread = if own.weight > 0.0 { own.spread() } else { CALIBRATED };
-        (self.expected(source, length) * ratio, spread)
+        let own = self.by_length.get(&(source, length)).unwrap_or(&self.rounds);
+        let spread = if own.count > 0 { own.spread } else { CALIBRATED };
+        (self.expected(source, length) * own.value, spread)
     }
 
     /// A plain token's cost and its relative standard deviation.
     pub(super) fn plain(&self) -> (f64, f64) {
-        self.measured_plain().unwrap_or_else(|| {
-            let all = if self.rounds.weight > 0.0 { self.rounds.value } else { 1.0 };
-            (self.plain_at_load * all, CALIBRATED)
-        })
+        self.measured_plain().unwrap_or((self.plain_at_load * self.rounds.value, CALIBRATED))
     }
 
     /// The same, `None` before one was seen.
     pub(super) fn measured_plain(&self) -> Option<(f64, f64)> {
-        (self.plain.weight > 0.0).then(|| (self.plain.value, self.plain.spread()))
+        (self.plain.count > 0).then_some((self.plain.value, self.plain.spread))
     }
 
     pub(super) fn note_round(&mut self, source: DraftSource, length: usize, ns: f64) {
         let ratio = ns / self.expected(source, length);
-        self.rounds.note(ratio);
-        self.by_length.entry((source, length)).or_default().note(ratio);
+        self.rounds.note(ratio, 1.0);
+        let all = self.rounds.value;
+        let own = self.by_length.entry((source, length)).or_insert(Typical::known(all));
+        own.note(ratio, all);
     }
 
     pub(super) fn note_plain(&mut self, ns: f64) {
-        self.plain.note(ns);
+        let known = self.plain_at_load * self.rounds.value;
+        self.plain.note(ns, known);
     }
 
     /// By the costs measured at load; passes over more rows than were measured go on like the last ones.
@@ -137,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_replaces_them_and_a_hiccup_does_not() {
+    fn what_is_seen_replaces_them_and_an_interruption_does_not() {
         let mut costs = Costs::new(0.9, 0.2, vec![1.0, 1.1, 1.3]);
         for _ in 0..200 {
             costs.note_round(MODEL, 1, 2.6);

@@ -177,3 +177,41 @@ fn a_long_match_is_taken_before_a_weak_model() {
     assert_eq!(pace.choose(&[], 8), Choice::Plain(1));
     assert_eq!(pace.choose(&[MODEL], 0), Choice::Plain(1));
 }
+
+/// How much faster than plain the chosen lengths are over so many tokens on a machine that others use, too: now and then whatever
+/// is done is interrupted for several steps. The interruptions themselves are not counted.
+fn interrupted(pair: &Pair, pace: &mut Pace, tokens: usize, random: &mut Random) -> f64 {
+    let (mut cost, mut done) = (0.0, 0);
+    let mut measured = |steps: f64, random: &mut Random| {
+        cost += steps;
+        let interruption = if random.next() < 0.08 * steps { 12.0 * random.next() } else { 0.0 };
+        Some(ns(steps + interruption))
+    };
+    while done < tokens {
+        match pace.choose(&[MODEL], 5.min(tokens - done)) {
+            Choice::Plain(count) => {
+                for _ in 0..count.min(tokens - done) {
+                    pace.note_plain(measured(1.0, random));
+                    done += 1;
+                }
+            }
+            Choice::Draft { offer, length } => {
+                let (took, accepted) = pair.round(length, random);
+                pace.note(offer, length, accepted, measured(took, random));
+                done += accepted + 1;
+            }
+        }
+    }
+    done as f64 / cost
+}
+
+#[test]
+fn interruptions_do_not_end_what_pays() {
+    let pair = Pair::even(0.93, 0.2, 0.1);
+    let found: Vec<f64> =
+        (0..100).map(|seed| interrupted(&pair, &mut pair.pace(), 120, &mut Random(seed))).collect();
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    let least = found.iter().copied().fold(f64::INFINITY, f64::min);
+    let best = pair.fixed(5);
+    assert!(mean > 0.9 * best && least > 0.7 * best, "{mean}, at least {least}, of {best}");
+}
