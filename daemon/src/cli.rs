@@ -33,7 +33,7 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Show the account of a run
     Where(where_::WhereArgs),
-    /// List the latest runs
+    /// List the latest runs, or those of a time, an agent, that failed, that took longest
     Runs(runs::RunsArgs),
     /// Keep runs under a name, for later ones to be held against
     #[command(subcommand)]

@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod bench;
 pub mod check;
+pub mod choice;
 pub mod demo;
 #[cfg(feature = "engine")]
 pub mod models;
@@ -11,6 +12,8 @@ pub mod regression_bench;
 pub mod run;
 pub mod runs;
 pub mod serve;
+#[cfg(test)]
+mod test_store;
 pub mod where_;
 
 #[cfg(feature = "engine")]

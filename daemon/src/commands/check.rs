@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail, ensure};
 use dwell_probes::regression::{Limit, Options, Verdict, check as compare, differences};
 
-use super::baseline::{Choice, read};
+use super::baseline::read;
+use super::choice::Choice;
 use crate::settings::StoreArgs;
 use crate::store::{Baselines, Reader};
 use crate::terminal::regression::Compared;

@@ -1,4 +1,4 @@
-//! `dwell runs`: the list of stored runs, newest first.
+//! `dwell runs`: the list of stored runs, newest or longest first.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
+use super::choice::Search;
 use crate::settings::StoreArgs;
 use crate::store::Reader;
 use crate::terminal::{self, Screen, tell};
@@ -19,15 +20,19 @@ pub struct RunsArgs {
     /// Show them as JSON: `{"runs": [...]}`, each as `dwell where --json` shows it
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    search: Search,
 }
 
-/// Lists the latest runs.
+/// Lists them.
 pub fn runs(args: &RunsArgs, store: &StoreArgs) -> Result<ExitCode> {
-    let runs = Reader::open(&store.data_dir()?)?.runs(args.limit)?;
+    let runs = args.search.runs(&Reader::open(&store.data_dir()?)?, args.limit)?;
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&json!({ "runs": runs }))?)
+    } else if runs.is_empty() && !args.search.is_any() {
+        "no run fits; `dwell runs` lists the latest ones\n".to_owned()
     } else {
-        terminal::runs::list(&runs, Screen::stdout())
+        terminal::runs::list(&runs, args.search.by.as_ref(), Screen::stdout())
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)

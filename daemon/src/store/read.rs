@@ -1,6 +1,7 @@
 //! The reading side: runs by id, by the beginning of an id, or the latest ones, with their accounts.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dwell_probes::call::Call;
@@ -45,15 +46,22 @@ impl Reader {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// The latest runs with their accounts, newest first.
-    pub fn runs(&self, limit: usize) -> Result<Vec<RunReport>, Error> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut select = self
-            .connection
-            .prepare("SELECT id FROM runs ORDER BY started_ns DESC, id DESC LIMIT ?1")?;
-        let ids =
-            select.query_map([limit], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-        ids.iter().map(|id| self.run(id)).collect()
+    /// The runs that began at `since` or later, newest first, until `look` has seen enough.
+    pub fn each(
+        &self,
+        since: Stamp,
+        mut look: impl FnMut(RunReport) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let mut select = self.connection.prepare(
+            "SELECT id FROM runs WHERE started_ns >= ?1 ORDER BY started_ns DESC, id DESC",
+        )?;
+        let mut ids = select.query([i64::try_from(since.0).unwrap_or(i64::MAX)])?;
+        while let Some(row) = ids.next()? {
+            if look(self.run(row.get_ref(0)?.as_str().unwrap_or_default())?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The latest runs that are over and began at `since` or later, as a comparison needs them, oldest first.

@@ -1,5 +1,6 @@
 //! The list of runs as text: one line for each. At most 80 columns.
 
+use dwell_probes::regression::Measure;
 use dwell_probes::report::RunReport;
 use dwell_probes::run::RunState;
 
@@ -9,15 +10,25 @@ use super::table::{Align, columns};
 
 /// The widest line.
 const WIDTH: usize = 80;
+/// The wall time's column.
+const WALL: usize = 2;
 
-/// The runs in the order given.
-pub fn list(runs: &[RunReport], screen: Screen) -> String {
+/// The runs in the order given, which is `by` what they took where that is said.
+pub fn list(runs: &[RunReport], by: Option<&Measure>, screen: Screen) -> String {
     if runs.is_empty() {
         return "no runs yet: try `dwell demo`, or `dwell run -- COMMAND`\n".to_owned();
     }
     let mut rows = vec![["run", "started", "wall", "calls", "mostly"].map(str::to_owned).to_vec()];
     rows.extend(runs.iter().map(row));
-    let aligns = [Align::Left, Align::Left, Align::Right, Align::Right, Align::Left];
+    let mut aligns = vec![Align::Left, Align::Left, Align::Right, Align::Right, Align::Left];
+    // What the wall time is stands there already.
+    if let Some(by) = by.filter(|by| **by != Measure::Wall) {
+        aligns.insert(WALL, Align::Right);
+        let took = runs.iter().map(|run| by.longest_ns(run).map_or("-".to_owned(), duration));
+        for (row, took) in rows.iter_mut().zip(std::iter::once(by.to_string()).chain(took)) {
+            row.insert(WALL, clip(&took, 16));
+        }
+    }
     let facts = columns(&aligns, &rows);
     // What a run is about gets what the other columns leave.
     let used = facts.iter().map(|line| line.chars().count()).max().unwrap_or(0) + 2;

@@ -238,8 +238,8 @@ fn the_list_of_runs() {
         wall_ns: 125_000 * MS,
         ..empty("a-name-that-somebody-else-gave", RunState::Open)
     };
-    check("runs.txt", &runs::list(&[usual(), unnamed, other], Screen::PLAIN));
-    check("no_runs.txt", &runs::list(&[], Screen::PLAIN));
+    check("runs.txt", &runs::list(&[usual(), unnamed, other], None, Screen::PLAIN));
+    check("no_runs.txt", &runs::list(&[], None, Screen::PLAIN));
 }
 
 #[test]

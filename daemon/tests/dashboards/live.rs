@@ -86,10 +86,26 @@ fn regressions(stack: &Stack) -> Vec<Value> {
     let ours = told.iter().filter(|alert| {
         let labels = &alert["labels"];
         labels["alertname"] == "DwellLatencyRegression"
-            && ["run", "tool"].contains(&text(labels, "measure"))
+            && ["wall", "tool"].contains(&text(labels, "measure"))
             && [STEADY, SLOWER].contains(&text(labels, "gen_ai_agent_name"))
     });
     ours.cloned().collect()
+}
+
+/// What the commands in an alert's words show, each of which shows something.
+fn runs_to_look_at(words: &str, folder: &Path) -> String {
+    let mut shown = String::new();
+    let commands = words.split('`').skip(1).step_by(2);
+    for command in commands.filter(|quoted| quoted.starts_with("dwell where --")) {
+        let command = command.replacen("dwell", env!("CARGO_BIN_EXE_dwell"), 1);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &command]).env("DWELL_DATA_DIR", folder.join("data"));
+        let output = shell.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {error}");
+        shown.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    shown
 }
 
 /// Half of the traffic: of both agents and of the built-in one, if it is there. Takes as long as it is to take; returns the trace of the latest run
@@ -163,13 +179,13 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     // As much as it was, and as long.
     let latest = work(&traffic, agents.as_ref(), 1).await;
     let both = format!(
-        "count(dwell:latency:count_now{{measure=\"run\",gen_ai_agent_name=~\"{STEADY}|{SLOWER}\"}} > 30) == 2"
+        "count(dwell:latency:count_now{{measure=\"wall\",gen_ai_agent_name=~\"{STEADY}|{SLOWER}\"}} > 30) == 2"
     );
     until("the traffic in what is recorded", async || seen(&both).await).await;
     until("what is recorded, compared", async || all_recorded(prometheus).await.then_some(()))
         .await;
     until("an alert, of the budget", async || seen("count(ALERTS) > 0").await).await;
-    let alerts = "ALERTS{alertname=\"DwellLatencyRegression\",measure=~\"run|tool\",gen_ai_agent_name=~\"steady|slower\"}";
+    let alerts = "ALERTS{alertname=\"DwellLatencyRegression\",measure=~\"wall|tool\",gen_ai_agent_name=~\"steady|slower\"}";
     assert_eq!(seen(alerts).await, None, "nothing got slower");
     assert_eq!(regressions(&stack), Vec::<Value>::new());
 
@@ -197,7 +213,7 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     }
 
     until("the alert", async || {
-        regressions(&stack).iter().any(|it| it["labels"]["measure"] == "run").then_some(())
+        regressions(&stack).iter().any(|it| it["labels"]["measure"] == "wall").then_some(())
     })
     .await;
     for alert in regressions(&stack) {
@@ -206,6 +222,10 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
         let words = text(&alert["annotations"], "description");
         assert!(words.contains(SLOWER) && !words.contains("<no value>"), "{words}");
         assert!(text(&alert["annotations"], "dashboard").ends_with("var-agent=slower"), "{alert}");
+        assert!(runs_to_look_at(words, folder).contains(SLOWER), "{words}");
+    }
+    for alert in stack.told.lock().unwrap().iter() {
+        runs_to_look_at(text(&alert["annotations"], "description"), folder);
     }
     if let Some(agents) = agents {
         agents.stop().await;

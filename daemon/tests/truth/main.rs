@@ -13,6 +13,7 @@ mod truth;
 mod upstream;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use dwell::service::Service;
@@ -20,6 +21,7 @@ use dwell::settings::{Settings, Upstreams};
 use dwell::store::Reader;
 use dwell_probes::category::Category;
 use dwell_probes::report::RunReport;
+use dwell_probes::time::Stamp;
 use futures_util::StreamExt as _;
 
 use agent::Agent;
@@ -50,7 +52,13 @@ async fn daemon(folder: &Path, server: std::net::SocketAddr) -> Service {
 async fn runs(service: Service, folder: &Path) -> Vec<RunReport> {
     assert_eq!(service.ledger.dropped(), [], "nothing may be lost here");
     service.stop().await;
-    Reader::open(folder).unwrap().runs(10_000).unwrap()
+    let mut runs = Vec::new();
+    let note = |run| {
+        runs.push(run);
+        ControlFlow::Continue(())
+    };
+    Reader::open(folder).unwrap().each(Stamp(0), note).unwrap();
+    runs
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::work::{Point, Work};
 use crate::category::{Category, PerCategory};
-use crate::report::{RunReport, parse_rfc3339};
+use crate::report::{CallReport, RunReport, parse_rfc3339};
 use crate::run::RunState;
 
 /// Runs that may be compared with each other.
@@ -109,10 +109,7 @@ impl RunSample {
                 .iter()
                 .map(|call| CallSample {
                     ttft_ns: call.ttft_ns,
-                    per_token_ns: call
-                        .ttft_ns
-                        .filter(|_| call.output_tokens > 1)
-                        .map(|first| call.wall_ns.saturating_sub(first) / (call.output_tokens - 1)),
+                    per_token_ns: call.per_token_ns(),
                     input_tokens: call.input_tokens,
                     cached_tokens: call.cached_tokens.min(call.input_tokens),
                     output_tokens: call.output_tokens,
@@ -222,6 +219,21 @@ impl Measure {
                 run.calls.iter().filter_map(of).collect()
             }
         }
+    }
+
+    /// What a run took, of its calls the longest, in nanoseconds; `None` where it has nothing of the kind.
+    pub fn longest_ns(&self, run: &RunReport) -> Option<u64> {
+        let of_calls = |of: fn(&CallReport) -> Option<u64>| run.calls.iter().filter_map(of).max();
+        let took = match self {
+            Self::Wall => Some(run.wall_ns.saturating_sub(run.account[Category::Human])),
+            Self::Ttft => of_calls(|call| call.ttft_ns),
+            Self::PerToken => of_calls(CallReport::per_token_ns),
+            Self::Category(category) => Some(run.account[*category]),
+            Self::Tool(name) => {
+                run.tools.iter().find(|tool| tool.name == *name).map(|tool| tool.wall_ns)
+            }
+        };
+        took.filter(|ns| *ns > 0)
     }
 
     /// Everything that runs have.

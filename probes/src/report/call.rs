@@ -56,6 +56,14 @@ pub struct CallReport {
     pub relay: Option<Relayed>,
 }
 
+impl CallReport {
+    /// From one token to the next on average, in nanoseconds; `None` where less than two were written or nobody saw the first.
+    pub fn per_token_ns(&self) -> Option<u64> {
+        let after = self.output_tokens.checked_sub(1).filter(|after| *after > 0)?;
+        Some(self.wall_ns.saturating_sub(self.ttft_ns?) / after)
+    }
+}
+
 /// A call as data, its phases left empty. A call without an end lasts to `until`.
 pub fn call_report(call: &Call, run: &Run, until: Stamp) -> CallReport {
     let end = call.end.unwrap_or(until).max(call.start);

@@ -1,18 +1,12 @@
 //! From a store to an exit code: save, run on, check; and the forms that CI systems read.
 
-use std::sync::Arc;
-
 use clap::Parser;
-use dwell_probes::call::{Call, Ending};
-use dwell_probes::regression::{Conditions, Random};
-use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::regression::Conditions;
 use dwell_probes::time::Stamp;
 
 use super::*;
 use crate::commands::baseline::{BaselineCommand, baseline};
-use crate::ledger::Record;
-use crate::store::Writer;
+use crate::commands::test_store::Store;
 
 #[derive(Parser)]
 struct Checked {
@@ -26,64 +20,7 @@ struct Kept {
     command: BaselineCommand,
 }
 
-/// A store in a folder.
-struct Store(tempfile::TempDir);
-
 impl Store {
-    fn args(&self) -> StoreArgs {
-        StoreArgs { data_dir: Some(self.0.path().to_owned()) }
-    }
-
-    /// Adds runs of one call that take about so many milliseconds.
-    fn add(&self, seed: u64, count: u64, ms: f64) {
-        let mut random = Random::new(seed);
-        let (sender, writer) = Writer::start(self.0.path()).unwrap();
-        for at in 0..count {
-            let started = Stamp(Stamp::now().0 - (1000 - seed * 100 - at) * 1_000_000_000);
-            let took =
-                std::time::Duration::from_secs_f64(ms / 1e3 * (0.04 * random.normal()).exp());
-            let end = started.plus(u64::try_from(took.as_nanos()).unwrap());
-            let run = Run {
-                id: format!("run-{seed}-{at}"),
-                trace_id: TraceId([7; 16]),
-                root_span_id: SpanId([1; 8]),
-                agent: Some("coder <1>".into()),
-                name: None,
-                conversation: None,
-                started,
-                ended: Some(end),
-                state: RunState::Finished,
-            };
-            let call = Call {
-                joined: dwell_probes::call::Joined::Began,
-                id: format!("{seed}-{at}"),
-                trace_id: run.trace_id,
-                span_id: SpanId([2; 8]),
-                parent_id: None,
-                model: "m".into(),
-                upstream: "engine".into(),
-                start: started,
-                end: Some(end),
-                first_token: None,
-                input_tokens: 500,
-                output_tokens: 20,
-                cached_tokens: 0,
-                cache: None,
-                reasoning_tokens: 0,
-                tools: Vec::new(),
-                tool_results: Vec::new(),
-                follows_answer: false,
-                ending: Ending::Answered,
-                speculation: None,
-                relay: None,
-            };
-            sender.try_send(Record::Run(Arc::new(run.clone()))).unwrap();
-            sender.try_send(Record::Call { run: run.id, call: Arc::new(call) }).unwrap();
-        }
-        drop(sender);
-        writer.finish();
-    }
-
     fn keep(&self, arguments: &[&str]) -> Result<ExitCode> {
         let all = ["baseline"].iter().chain(arguments);
         baseline(&Kept::parse_from(all).command, &self.args())
