@@ -2,6 +2,7 @@
 
 mod annotation;
 
+use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,15 +83,20 @@ pub fn baseline(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode
     let text = match command {
         BaselineCommand::Save { name, choice } => {
             let reader = Reader::open(&data_dir)?;
-            let runs = choice.runs(&reader)?;
+            let (runs, left_out) = choice.runs(&reader, |_| true)?;
             ensure!(
                 !runs.is_empty(),
-                "no finished run with an answered call fits: nothing was saved; `dwell runs` lists what there is"
+                "no finished run fits whose last call was answered: nothing was saved; `dwell runs` lists what there is"
             );
             let conditions = reader.conditions(runs.iter().map(|run| run.id.as_str()))?;
             let saved = Baseline::new(name, rfc3339(Stamp::now()), choice.told(), conditions, runs);
+            let mut text = replaces(&baselines, name);
             baselines.save(&saved)?;
-            regression::baseline(&saved, Screen::stdout())
+            text += &regression::baseline(&saved, Screen::stdout());
+            if left_out > 0 {
+                let _infallible = writeln!(text, "  {left_out} left out, whose last call failed");
+            }
+            text
         }
         BaselineCommand::List { json } => {
             let mut all = Vec::new();
@@ -141,12 +147,20 @@ pub fn baseline(command: &BaselineCommand, store: &StoreArgs) -> Result<ExitCode
             if let Some(name) = name {
                 baseline.name.clone_from(name);
             }
+            let text = replaces(&baselines, &baseline.name);
             baselines.save(&baseline)?;
-            regression::baseline(&baseline, Screen::stdout())
+            text + &regression::baseline(&baseline, Screen::stdout())
         }
     };
     tell(io::stdout(), &text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says so when a name is taken, by what.
+fn replaces(baselines: &Baselines, name: &str) -> String {
+    let Ok(old) = baselines.load(name) else { return String::new() };
+    let at = old.saved_at.get(..19).unwrap_or(&old.saved_at).replace('T', " ");
+    format!("replaces {name} of {at}, which had {} runs\n", old.samples.len())
 }
 
 /// A baseline from a file; `-` is standard input.
@@ -159,4 +173,21 @@ pub(super) fn read(file: &PathBuf) -> Result<Baseline> {
             .with_context(|| format!("cannot read {}", file.display()))?;
     }
     Baseline::parse(&text).with_context(|| file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let baselines = Baselines::new(folder.path());
+        assert_eq!(replaces(&baselines, "main"), "");
+        let saved_at = "2026-11-21T10:00:00.123456789Z".to_owned();
+        let old = Baseline::new("main", saved_at, [].into(), Vec::new(), Vec::new());
+        baselines.save(&old).unwrap();
+        let told = replaces(&baselines, "main");
+        assert_eq!(told, "replaces main of 2026-11-21 10:00:00, which had 0 runs\n");
+    }
 }

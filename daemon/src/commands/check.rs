@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
-use dwell_probes::regression::{Limit, Options, Verdict, check as compare, differences};
+use dwell_probes::regression::{Limit, Options, RunSample, Verdict, check as compare, differences};
 
 use super::baseline::read;
 use super::choice::Choice;
@@ -79,29 +79,29 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
         let file = PathBuf::from(name);
         if file.is_file() { read(&file) } else { Ok(Baselines::new(&data_dir).load(name)?) }
     };
-    let before = load(&args.name)?;
-    let mut known_runs = 0;
+    let mut before = load(&args.name)?;
+    let newest = before.samples.iter().map(|run| run.started_ns).max().unwrap_or(0);
     let (after, now) = if let Some(name) = &args.against {
-        let after = load(name)?;
+        let mut after = load(name)?;
+        after.samples.retain(|run| args.choice.fits(run));
         (after.samples, after.conditions)
     } else {
         let reader = Reader::open(&data_dir)?;
-        let mut runs = args.choice.runs(&reader)?;
-        if args.choice.last.is_none() && args.choice.since.is_none() {
-            // Runs of the baseline itself say nothing new.
-            let known: HashSet<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
-            let all = runs.len();
-            runs.retain(|run| !known.contains(run.id.as_str()));
-            known_runs = all - runs.len();
-        }
+        // Runs of the baseline itself say nothing new, and neither do older ones unless they are asked for.
+        let known: HashSet<&str> = before.samples.iter().map(|run| run.id.as_str()).collect();
+        let new = |run: &RunSample| {
+            let late = run.started_ns > newest || !args.choice.is_open();
+            late && !known.contains(run.id.as_str())
+        };
+        let (runs, _) = args.choice.runs(&reader, new)?;
         let now = reader.conditions(runs.iter().map(|run| run.id.as_str()))?;
         (runs, now)
     };
+    before.samples.retain(|run| args.choice.fits(run));
     if after.is_empty() {
         bail!(
-            "there are no finished runs to compare with `{}`{}: run the agent, or choose others with --last, --since and --filter",
+            "there are no finished runs to compare with `{}`, later than its own: run the agent, or choose others with --last, --since and --filter",
             args.name,
-            if known_runs > 0 { " but its own" } else { "" }
         );
     }
     let options = Options {

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use anyhow::{Result, anyhow};
 use dwell_probes::regression::{Measure, RunSample};
 use dwell_probes::report::{RunReport, parse_rfc3339, rfc3339};
+use dwell_probes::run::RunState;
 use dwell_probes::time::Stamp;
 
 use crate::store::Reader;
@@ -19,7 +20,7 @@ use crate::store::Reader;
 pub struct Search {
     /// Runs from this time on: 2h, 3d, or 2026-11-21T12:00:00Z
     #[arg(long, value_name = "TIME")]
-    pub since: Option<Since>,
+    since: Option<Since>,
     /// Only runs with this agent, model, upstream, suite, tool or draft_length, such as agent=coder; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
@@ -72,10 +73,10 @@ impl Search {
 pub struct Choice {
     /// The latest N finished runs
     #[arg(long, value_name = "N")]
-    pub last: Option<usize>,
+    last: Option<usize>,
     /// Runs from this time on: 2h, 3d, or 2026-11-21T12:00:00Z
     #[arg(long, value_name = "TIME")]
-    pub since: Option<Since>,
+    since: Option<Since>,
     /// Only runs with this agent, model, upstream, suite, tool or draft_length, such as agent=coder; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
@@ -85,16 +86,35 @@ pub struct Choice {
 const LAST: usize = 200;
 
 impl Choice {
-    /// The chosen runs of the store, oldest first.
-    pub fn runs(&self, reader: &Reader) -> Result<Vec<RunSample>> {
+    /// The chosen runs of the store that are new, oldest first, and how many finished ones were left out because their times say nothing.
+    pub fn runs(
+        &self,
+        reader: &Reader,
+        new: impl Fn(&RunSample) -> bool,
+    ) -> Result<(Vec<RunSample>, usize)> {
         let since = self.since.map_or(Stamp(0), |since| since.from(Stamp::now()));
-        let all = self.last.unwrap_or(if self.since.is_some() { usize::MAX } else { LAST });
-        // Filtered runs are counted after the filter.
-        let read = if self.filter.is_empty() { all } else { usize::MAX };
-        let mut runs = reader.samples(since, read)?;
-        runs.retain(|run| self.filter.iter().all(|filter| filter.fits_sample(run)));
-        let first = runs.len().saturating_sub(all);
-        Ok(runs.split_off(first))
+        let most = self.last.unwrap_or(if self.since.is_some() { usize::MAX } else { LAST });
+        let (mut runs, mut left_out) = (Vec::new(), 0);
+        reader.each(since, |report| {
+            match RunSample::of(&report) {
+                Some(run) => runs.extend(Some(run).filter(|run| self.fits(run) && new(run))),
+                None if report.run.state == RunState::Finished => left_out += 1,
+                None => {}
+            }
+            if runs.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        runs.reverse();
+        Ok((runs, left_out))
+    }
+
+    /// Whether a run passes the filters.
+    pub fn fits(&self, run: &RunSample) -> bool {
+        self.filter.iter().all(|filter| filter.fits_sample(run))
+    }
+
+    /// Whether nothing says from when on, or how many.
+    pub const fn is_open(&self) -> bool {
+        self.last.is_none() && self.since.is_none()
     }
 
     /// How they were chosen, for the record.

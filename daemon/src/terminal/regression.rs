@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use dwell_probes::regression::watch::Regression;
 use dwell_probes::regression::{
-    Baseline, Check, Difference, Estimate, Finding, Options, SeriesCheck, Verdict,
+    Baseline, Check, Difference, Estimate, Finding, Options, SeriesCheck, SeriesKey, Verdict,
 };
 use dwell_probes::report::rfc3339;
 use dwell_probes::time::Stamp;
@@ -112,10 +112,18 @@ pub struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// In one line what was not the same on both sides; `None` where nothing is known to differ.
-    fn although(&self) -> Option<String> {
+    /// What was not compared, and what was not the same on both sides: a line each.
+    fn notes(&self) -> Vec<String> {
+        let list = |what: &str, keys: &[SeriesKey]| {
+            let keys: Vec<String> = keys.iter().map(|key| plain(&key.to_string())).collect();
+            (!keys.is_empty()).then(|| format!("{what}: {}", keys.join(", ")))
+        };
         let told: Vec<String> = self.differences.iter().map(Difference::to_string).collect();
-        (!told.is_empty()).then(|| format!("compared although: {}", told.join("; ")))
+        let although =
+            (!told.is_empty()).then(|| format!("compared although: {}", plain(&told.join("; "))));
+        let new = list("not in the baseline", &self.check.new);
+        let gone = list("in the baseline, but without runs now", &self.check.gone);
+        new.into_iter().chain(gone).chain(although).collect()
     }
 }
 
@@ -124,8 +132,12 @@ pub fn check(found: &Compared<'_>, screen: Screen) -> String {
     let Compared { check, options, .. } = found;
     let mut text = String::new();
     for series in &check.series {
-        let title =
-            format!("{}  {} runs before, {} now", series.key, series.runs[0], series.runs[1]);
+        let title = format!(
+            "{}  {} runs before, {} now",
+            plain(&series.key.to_string()),
+            series.runs[0],
+            series.runs[1]
+        );
         let _infallible = writeln!(text, "{}", screen.strong(&clip(&title, WIDTH)));
         let mut rows = vec![HEADINGS.map(str::to_owned).to_vec()];
         rows.extend(shown(series).map(|finding| row(finding).to_vec()));
@@ -140,11 +152,11 @@ pub fn check(found: &Compared<'_>, screen: Screen) -> String {
             let _infallible = writeln!(
                 text,
                 "{}: {}",
-                limit.limit,
+                plain(&limit.limit.to_string()),
                 limit_word(series, limit.verdict, limit.missing)
             );
         }
-        let sentence = series.sentence(options);
+        let sentence = plain(&series.sentence(options));
         let sentence = if series.verdict == Verdict::Worse {
             screen.bad(&sentence)
         } else {
@@ -163,8 +175,8 @@ pub fn check(found: &Compared<'_>, screen: Screen) -> String {
         }
         text.push('\n');
     }
-    if let Some(although) = found.although() {
-        let _infallible = writeln!(text, "{}", screen.faint(&although));
+    for note in found.notes() {
+        let _infallible = writeln!(text, "{}", screen.faint(&note));
     }
     let _infallible = writeln!(text, "{}", summary(check));
     text
@@ -184,10 +196,15 @@ fn shown(series: &SeriesCheck) -> impl Iterator<Item = &Finding> {
     })
 }
 
+/// On one line, whatever a tool or an agent is called.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn row(finding: &Finding) -> [String; 7] {
     let Estimate { value, low, high } = finding.relative;
     [
-        finding.measure.to_string(),
+        plain(&finding.measure.to_string()),
         seconds(finding.before),
         seconds(finding.after),
         format!("{:+.1} %", value * 100.0),
@@ -266,7 +283,7 @@ pub fn markdown(found: &Compared<'_>) -> String {
             escaped(&series.key.to_string()),
             series.runs[0],
             series.runs[1],
-            series.sentence(options),
+            escaped(&series.sentence(options)),
             HEADINGS.join(" | "),
             " --- |".repeat(HEADINGS.len()),
         );
@@ -276,14 +293,14 @@ pub fn markdown(found: &Compared<'_>) -> String {
         }
         for limit in &series.limits {
             let kept = limit_word(series, limit.verdict, limit.missing);
-            let _infallible = writeln!(text, "\n- `{}`: {kept}", limit.limit);
+            let _infallible = writeln!(text, "\n- `{}`: {kept}", plain(&limit.limit.to_string()));
         }
         if series.verdict == Verdict::Worse {
             let _infallible = writeln!(text, "\nLook at {}.", examples(series));
         }
     }
-    if let Some(although) = found.although() {
-        let _infallible = writeln!(text, "\n{}", escaped(&although));
+    for note in found.notes() {
+        let _infallible = writeln!(text, "\n{}", escaped(&note));
     }
     text
 }
@@ -328,7 +345,9 @@ fn cases(series: &SeriesCheck, options: &Options) -> Vec<(String, Verdict, Strin
 pub fn junit(found: &Compared<'_>) -> String {
     let Compared { check, options, .. } = found;
     let xml = |text: &str| {
-        let clean: String = text.chars().filter(|c| !c.is_control()).collect();
+        // XML 1.0 has no form for these two, and none for control codes.
+        let has_form = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+        let clean: String = text.chars().filter(has_form).collect();
         clean.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
     };
     let mut text =
@@ -393,8 +412,8 @@ pub fn github(found: &Compared<'_>) -> String {
             let _infallible = writeln!(text, "::{level} title={title}::{}", data(&why));
         }
     }
-    if let Some(although) = found.although() {
-        let _infallible = writeln!(text, "::notice title=dwell::{}", data(&although));
+    for note in found.notes() {
+        let _infallible = writeln!(text, "::notice title=dwell::{}", data(&note));
     }
     let _infallible = writeln!(text, "::notice title=dwell::{}", summary(check));
     text

@@ -26,11 +26,9 @@ pub enum BaselineError {
     /// A newer dwell wrote it.
     #[error("this baseline has format {0}, this dwell knows {FORMAT}: update dwell")]
     Newer(u32),
-    /// A histogram that does not fit the samples.
-    #[error(
-        "the histogram `{0}` is damaged or does not fit the samples: export the baseline again"
-    )]
-    Histogram(String),
+    /// What is said of a series does not fit the samples.
+    #[error("{0} is damaged or does not fit the samples: export the baseline again")]
+    Unfit(String),
 }
 
 /// One series of a baseline.
@@ -96,7 +94,7 @@ impl Baseline {
         }
     }
 
-    /// Reads a file's text, and checks that its histograms are whole.
+    /// Reads a file's text, and checks that what it says of its series is so.
     pub fn parse(text: &str) -> Result<Self, BaselineError> {
         #[derive(Deserialize)]
         struct Format {
@@ -108,14 +106,22 @@ impl Baseline {
             return Err(BaselineError::Newer(format));
         }
         let read: Self = serde_json::from_str(text).map_err(unreadable)?;
+        let whose: BTreeSet<&SeriesKey> = read.samples.iter().map(|run| &run.key).collect();
+        if let Some(key) = whose.iter().find(|key| read.series.iter().all(|it| it.key != ***key)) {
+            return Err(BaselineError::Unfit(format!("the series {key}")));
+        }
         for series in &read.series {
             let runs = || read.samples.iter().filter(|run| run.key == series.key);
+            if series.runs != runs().count() {
+                return Err(BaselineError::Unfit(format!("the series {}", series.key)));
+            }
             for (name, payload) in &series.histograms {
-                let damaged = || BaselineError::Histogram(format!("{name} of {}", series.key));
+                let damaged =
+                    || BaselineError::Unfit(format!("the histogram {name} of {}", series.key));
                 let measure: Measure = name.parse().map_err(|_| damaged())?;
-                let values: usize = runs().map(|run| measure.points(run, false).len()).sum();
-                let histogram = decode(payload).ok_or_else(damaged)?;
-                if histogram.len() != values as u64 {
+                let points = runs().flat_map(|run| measure.points(run, false));
+                let fits = histogram(points.map(|point| point.value)) == decode(payload);
+                if !fits {
                     return Err(damaged());
                 }
             }
@@ -148,11 +154,16 @@ fn series(samples: &[RunSample]) -> Vec<BaselineSeries> {
         .collect()
 }
 
-fn encode(seconds: impl Iterator<Item = f64>) -> Option<String> {
+fn histogram(seconds: impl Iterator<Item = f64>) -> Option<Histogram<u64>> {
     let mut histogram = Histogram::<u64>::new(3).ok()?;
     for value in seconds {
         histogram.record(super::rank::nanoseconds(value)).ok()?;
     }
+    Some(histogram)
+}
+
+fn encode(seconds: impl Iterator<Item = f64>) -> Option<String> {
+    let histogram = histogram(seconds)?;
     let mut bytes = Vec::new();
     V2DeflateSerializer::new().serialize(&histogram, &mut bytes).ok()?;
     Some(BASE64.encode(bytes))

@@ -135,6 +135,8 @@ pub struct SeriesCheck {
     pub verdict: Verdict,
     /// Two runs of now to look at: the usual one and the slowest.
     pub examples: Vec<String>,
+    /// Where there are no runs of it now: as what its agent runs instead, with another model or upstream.
+    pub instead: Vec<SeriesKey>,
 }
 
 /// Everything compared.
@@ -142,6 +144,10 @@ pub struct SeriesCheck {
 pub struct Check {
     /// By series.
     pub series: Vec<SeriesCheck>,
+    /// Series of the baseline whose agents have no runs now: nothing is said of them.
+    pub gone: Vec<SeriesKey>,
+    /// Series that the baseline does not have.
+    pub new: Vec<SeriesKey>,
     /// The verdict on all of them.
     pub verdict: Verdict,
 }
@@ -156,27 +162,35 @@ pub fn check(before: &[RunSample], after: &[RunSample], options: &Options) -> Ch
         runs.iter().map(|run| run.key.clone()).collect()
     };
     let (known, now) = (keys(before), keys(after));
-    // Other agents' runs say nothing about those of the baseline.
-    let both: BTreeSet<SeriesKey> = now.intersection(&known).cloned().collect();
-    let keys = if both.is_empty() { now } else { both };
-    let series: Vec<SeriesCheck> = keys
-        .iter()
-        .map(|key| {
-            let of = |runs: &'_ [RunSample]| -> Vec<RunSample> {
-                let mut runs: Vec<RunSample> =
-                    runs.iter().filter(|run| run.key == *key).cloned().collect();
-                runs.sort_by(|a, b| (a.started_ns, &a.id).cmp(&(b.started_ns, &b.id)));
-                runs
-            };
-            one_series(key, &of(before), &of(after), options)
-        })
-        .collect();
+    let of = |key: &SeriesKey, runs: &'_ [RunSample]| -> Vec<RunSample> {
+        let mut runs: Vec<RunSample> = runs.iter().filter(|run| run.key == *key).cloned().collect();
+        runs.sort_by(|a, b| (a.started_ns, &a.id).cmp(&(b.started_ns, &b.id)));
+        runs
+    };
+    let compared = now.intersection(&known);
+    let mut series: Vec<SeriesCheck> =
+        compared.map(|key| one_series(key, &of(key, before), &of(key, after), options)).collect();
+    let mut new: BTreeSet<SeriesKey> = now.difference(&known).cloned().collect();
+    let mut gone = Vec::new();
+    let all_new = new.clone();
+    for key in known.difference(&now) {
+        // Another model under the same agent is no reason to be silent about it.
+        let instead = all_new.iter().filter(|new| new.agent == key.agent).cloned();
+        let instead: Vec<SeriesKey> = instead.collect();
+        if instead.is_empty() {
+            gone.push(key.clone());
+        } else {
+            new.retain(|new| !instead.contains(new));
+            let nothing = one_series(key, &of(key, before), &[], options);
+            series.push(SeriesCheck { instead, ..nothing });
+        }
+    }
     let verdict = if series.is_empty() {
         Verdict::CannotSay
     } else {
         Verdict::of(series.iter().map(|series| series.verdict))
     };
-    Check { series, verdict }
+    Check { series, gone, new: new.into_iter().collect(), verdict }
 }
 
 fn one_series(
@@ -189,18 +203,22 @@ fn one_series(
     let measures = Measure::of_runs(before.iter().chain(after));
     let levelled: Vec<Levelled> =
         measures.into_iter().filter_map(|measure| Levelled::new(measure, &strata)).collect();
-    let wall = levelled.iter().find(|levelled| levelled.measure == Measure::Wall);
-    let tests: Vec<f64> = levelled
+    // What nobody spends time in is no question; limits may be set for it all the same.
+    let (something, nothing): (Vec<Levelled>, Vec<Levelled>) =
+        levelled.into_iter().partition(|levelled| !levelled.is_nothing());
+    let wall = something.iter().find(|levelled| levelled.measure == Measure::Wall);
+    let tests: Vec<f64> = something
         .iter()
         .map(|levelled| {
             rank::mann_whitney(&levelled.runs(0), &levelled.runs(1)).map_or(1.0, |test| test.p)
         })
         .collect();
-    let findings: Vec<Finding> = levelled
+    let findings: Vec<Finding> = something
         .iter()
         .zip(several::holm(&tests))
         .filter_map(|(levelled, p)| finding(levelled, wall?, (p, tests.len()), options))
         .collect();
+    let levelled: Vec<&Levelled> = something.iter().chain(&nothing).collect();
     let limits: Vec<LimitFound> =
         options.limits.iter().map(|limit| limit_found(limit, &levelled, options)).collect();
     let wall_verdict = findings.first().map_or(Verdict::CannotSay, |wall| wall.verdict);
@@ -219,6 +237,7 @@ fn one_series(
         left_out: after.len() - strata.runs(1),
         lacking: strata.lacking.filter(|_| strata.runs(1) == 0),
         examples: wall.map(Levelled::examples).unwrap_or_default(),
+        instead: Vec::new(),
         findings,
         limits,
         verdict,
@@ -298,7 +317,7 @@ fn shares(levelled: &Levelled, wall: &Levelled, side: usize) -> Vec<f64> {
     levelled.sides[side].iter().filter_map(part).collect()
 }
 
-fn limit_found(limit: &Limit, levelled: &[Levelled], options: &Options) -> LimitFound {
+fn limit_found(limit: &Limit, levelled: &[&Levelled], options: &Options) -> LimitFound {
     let none = LimitFound {
         limit: limit.clone(),
         growth: None,
@@ -379,6 +398,10 @@ fn rarity(share: f64) -> f64 {
 impl SeriesCheck {
     /// In one line: what grew, how sure that is, and the part that made it grow.
     pub fn sentence(&self, options: &Options) -> String {
+        if !self.instead.is_empty() {
+            let instead: Vec<String> = self.instead.iter().map(SeriesKey::to_string).collect();
+            return format!("nothing to compare: now its agent runs as {}", instead.join(", "));
+        }
         let Some(wall) = self.findings.first() else {
             return match self.lacking {
                 Some(missing) => format!("not enough runs, need {missing} more"),
@@ -409,6 +432,12 @@ impl SeriesCheck {
         } else {
             text
         }
+    }
+
+    /// The part of a run that explains the verdict, with its shift in seconds.
+    pub(super) fn part(&self) -> Option<(String, f64)> {
+        let parts = self.findings.iter().filter(|finding| finding.verdict == self.verdict);
+        culprit(parts).or_else(|| largest(&self.findings))
     }
 }
 
@@ -443,7 +472,7 @@ fn culprit<'a>(findings: impl Iterator<Item = &'a Finding>) -> Option<(String, f
 }
 
 /// Seconds with their sign.
-fn signed(seconds: f64) -> String {
+pub(super) fn signed(seconds: f64) -> String {
     let text = match seconds.abs() {
         size if size >= 9.995 => format!("{seconds:+.1} s"),
         size if size >= 0.0995 => format!("{seconds:+.2} s"),

@@ -56,7 +56,8 @@ impl FromStr for Limit {
             "median" => Figure::Quantile(0.5),
             other => {
                 let per_cent =
-                    other.strip_prefix('p').and_then(|number| number.parse::<f64>().ok());
+                    other.strip_prefix('p').filter(|number| !number.starts_with(['+', '-']));
+                let per_cent = per_cent.and_then(|number| number.parse::<f64>().ok());
                 let per_cent = per_cent.filter(|p| *p > 0.0 && *p < 100.0);
                 Figure::Quantile(
                     per_cent
@@ -71,9 +72,11 @@ impl FromStr for Limit {
                 .parse::<f64>()
                 .ok()
                 .filter(|number| number.is_finite() && *number >= 0.0);
+            let number = number.filter(|_| !text.starts_with(['+', '-']));
             number.ok_or_else(|| wrong("behind `>` belongs a growth such as +10%, +0.5s or +20ms"))
         };
-        let growth = growth.trim().trim_start_matches('+');
+        let growth = growth.trim();
+        let growth = growth.strip_prefix('+').unwrap_or(growth);
         let growth = if let Some(per_cent) = growth.strip_suffix('%') {
             Growth::Relative(number(per_cent)? / 100.0)
         } else if let Some(ms) = growth.strip_suffix("ms") {
@@ -138,6 +141,9 @@ mod tests {
             "p50(wall) > NaN%",
             "p50(tool:) > 1%",
             "px(wall) > 1%",
+            "p+95(wall) > 1%",
+            "p50(wall) > ++1%",
+            "p50(wall) > +-1%",
         ] {
             let error = text.parse::<Limit>().unwrap_err().to_string();
             assert!(error.contains("write it like"), "{error}");

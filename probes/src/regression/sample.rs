@@ -15,9 +15,9 @@ use crate::run::RunState;
 pub struct SeriesKey {
     /// The agent; empty when none is known.
     pub agent: String,
-    /// The model that wrote most of the run's tokens.
+    /// The model that wrote most of the run's tokens; empty where only the agent told of its calls.
     pub model: String,
-    /// Who ran it.
+    /// Who ran it; empty likewise.
     pub upstream: String,
 }
 
@@ -77,21 +77,26 @@ pub struct RunSample {
 }
 
 impl RunSample {
-    /// A run's sample; `None` for runs that are not finished, have no call, or have one that failed: their times say nothing about speed.
+    /// A run's sample, of the calls those that were answered: one that failed and was tried again is time that the run took, not work that it
+    /// did. `None` for runs whose times say nothing about speed: that are not finished, whose last call failed, or that have neither a call nor an
+    /// agent.
     pub fn of(report: &RunReport) -> Option<Self> {
-        let failed = report.calls.iter().any(|call| call.error.is_some());
-        if report.run.state != RunState::Finished || report.calls.is_empty() || failed {
+        let failed = report.calls.last().is_some_and(|call| call.error.is_some());
+        let nothing = report.calls.is_empty() && report.run.agent.is_none();
+        if report.run.state != RunState::Finished || failed || nothing {
             return None;
         }
-        let most = report.calls.iter().max_by_key(|call| call.output_tokens)?;
-        let drafting = report.calls.iter().filter_map(|call| call.speculation.as_ref());
+        let answered: Vec<&CallReport> =
+            report.calls.iter().filter(|call| call.error.is_none()).collect();
+        let most = answered.iter().max_by_key(|call| call.output_tokens);
+        let drafting = answered.iter().filter_map(|call| call.speculation.as_ref());
         Some(Self {
             id: report.run.id.clone(),
             started_ns: parse_rfc3339(&report.run.started_at)?.0,
             key: SeriesKey {
                 agent: report.run.agent.clone().unwrap_or_default(),
-                model: most.model.clone(),
-                upstream: most.upstream.clone(),
+                model: most.map(|call| call.model.clone()).unwrap_or_default(),
+                upstream: most.map(|call| call.upstream.clone()).unwrap_or_default(),
             },
             suite: report.run.name.clone(),
             draft_length: drafting.map(|drafting| drafting.draft_length).max().unwrap_or(0),
@@ -104,8 +109,7 @@ impl RunSample {
                     (tool.name.clone(), ToolSample { calls: tool.calls, wall_ns: tool.wall_ns })
                 })
                 .collect(),
-            calls: report
-                .calls
+            calls: answered
                 .iter()
                 .map(|call| CallSample {
                     ttft_ns: call.ttft_ns,

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 pub use detector::{Change, Detector, Observation, Settings};
 use serde::{Deserialize, Serialize};
 
-use super::check::{Options, check};
+use super::check::{Options, SeriesCheck, check, signed};
 use super::kind::Kind;
+use super::median;
 use super::rank::Estimate;
 use super::sample::{Measure, RunSample, SeriesKey};
 use super::work::Work;
@@ -138,7 +139,15 @@ impl Watcher {
             let Some(seen) = observation(measure, run) else { continue };
             match detector.take(seen) {
                 Some(Change::Slower { since_ns, kind, shift, relative, runs: count }) => {
-                    let (sentence, examples) = explained(runs, since_ns, settings.least);
+                    let (part, examples) = explained(runs, measure, since_ns, settings.least);
+                    let Estimate { value, low, high } = shift;
+                    let sentence = format!(
+                        "p50 {measure} {} (95 %: {} to {}){}",
+                        signed(value),
+                        signed(low),
+                        signed(high),
+                        part.map(|part| format!(": {part}")).unwrap_or_default()
+                    );
                     let regression = Regression {
                         key: run.key.clone(),
                         draft_length: run.draft_length,
@@ -212,17 +221,43 @@ fn observation(measure: &Measure, run: &RunSample) -> Option<Observation> {
     (value > 0.0).then_some(Observation { at_ns: run.started_ns, work, value })
 }
 
-/// What made runs slower since then, and two of them.
-fn explained(runs: &VecDeque<RunSample>, since_ns: u64, least: f64) -> (String, Vec<String>) {
+/// The part that made runs slower since then, and two of them.
+fn explained(
+    runs: &VecDeque<RunSample>,
+    measure: &Measure,
+    since_ns: u64,
+    least: f64,
+) -> (Option<String>, Vec<String>) {
     let (after, before): (Vec<_>, Vec<_>) =
         runs.iter().cloned().partition(|run| run.started_ns >= since_ns);
     let before = &before[before.len().saturating_sub(BEFORE)..];
     // The detector has decided already; here only the part that grew is looked for.
     let options = Options { least: least / 2.0, alpha: 0.05, ..Options::default() };
     let check = check(before, &after, &options);
-    check.series.first().map_or_else(Default::default, |series| {
-        (series.sentence(&options), series.examples.clone())
-    })
+    let series = check.series.first();
+    let told = |(name, shift): (String, f64)| format!("{name} {}", signed(shift));
+    let part = series.and_then(SeriesCheck::part).or_else(|| grown(before, &after)).map(told);
+    let mut examples = series.map(|series| series.examples.clone()).unwrap_or_default();
+    if examples.is_empty() {
+        // A large change is found by fewer runs than are compared.
+        let value = |run: &&RunSample| observation(measure, run).map_or(0.0, |seen| seen.value);
+        let mut slowest: Vec<&RunSample> = after.iter().collect();
+        slowest.sort_by(|a, b| value(b).total_cmp(&value(a)));
+        examples = slowest.into_iter().take(2).map(|run| run.id.clone()).collect();
+    }
+    (part, examples)
+}
+
+/// The category whose median grew most, whatever the work, in seconds: for a change that is plain after a run or two.
+fn grown(before: &[RunSample], after: &[RunSample]) -> Option<(String, f64)> {
+    let usual = |runs: &[RunSample], category: Category| {
+        median(&runs.iter().map(|run| run.account[category] as f64 / 1e9).collect::<Vec<f64>>())
+    };
+    let grown = Category::ALL
+        .into_iter()
+        .map(|category| (category, usual(after, category) - usual(before, category)));
+    let most = grown.filter(|(_, growth)| *growth > 0.0).max_by(|a, b| a.1.total_cmp(&b.1));
+    most.map(|(category, growth)| (category.name().to_owned(), growth))
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! From a store to an exit code: save, run on, check; and the forms that CI systems read.
 
 use clap::Parser;
+use dwell_probes::call::Ending;
 use dwell_probes::regression::Conditions;
 use dwell_probes::time::Stamp;
 
 use super::*;
 use crate::commands::baseline::{BaselineCommand, baseline};
-use crate::commands::test_store::Store;
+use crate::commands::test_store::{Store, answered};
+
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[derive(Parser)]
 struct Checked {
@@ -69,6 +72,49 @@ fn exit_codes_say_same_slower_and_no_telling() {
     store.keep(&["import", path, "--as", "again"]).unwrap();
     assert_eq!(store.check(&["again", "--last", "40"]), 1);
     assert!(store.keep(&["save", "none", "--filter", "agent=nobody"]).is_err());
+}
+
+#[test]
+fn runs_older_than_the_baseline_are_held_against_it_only_when_asked_for() {
+    let store = Store(tempfile::tempdir().unwrap());
+    store.add(1, 40, 1500.0);
+    store.add(2, 40, 1000.0);
+    store.keep(&["save", "fast", "--last", "30"]).unwrap();
+    assert_eq!(store.check(&["fast"]), 2, "none is newer");
+    assert_eq!(store.check(&["fast", "--last", "50"]), 1, "the other ten, and slow ones");
+    store.add(3, 40, 1000.0);
+    assert_eq!(store.check(&["fast"]), 0);
+    store.keep(&["save", "other", "--last", "40"]).unwrap();
+    let filtered = ["fast", "--against", "other", "--filter"];
+    assert_eq!(store.check(&[&filtered[..], &["model=m"]].concat()), 0);
+    assert_eq!(store.check(&[&filtered[..], &["agent=nobody"]].concat()), 2);
+}
+
+#[test]
+fn a_call_that_was_tried_again_is_time_and_no_work() {
+    let store = Store(tempfile::tempdir().unwrap());
+    let now = Stamp::now().0;
+    let each = |at: u64| answered(&at.to_string(), Stamp(now - at * 1_000_000_000), SECOND);
+    let retried = |at: u64| {
+        let (run, mut call) = each(at);
+        let mut again = call.clone();
+        call.ending = Ending::Failed("429".into());
+        call.end = Some(call.start.plus(400_000_000));
+        again.id.push('b');
+        again.start = again.start.plus(500_000_000);
+        [(run.clone(), call), (run, again)]
+    };
+    store.write((0..5).flat_map(retried));
+    let (failed, mut by_failed) = each(9);
+    by_failed.ending = Ending::Failed("503".into());
+    store.write([(failed, by_failed)]);
+    let samples = Reader::open(store.0.path()).unwrap().samples(Stamp(0), 40).unwrap();
+    assert_eq!(samples.len(), 5);
+    assert!(samples.iter().all(|run| run.calls.len() == 1 && run.wall_ns > 900_000_000));
+    let choice = Kept::parse_from(["baseline", "save", "main"]).command;
+    let BaselineCommand::Save { choice, .. } = choice else { unreachable!() };
+    let reader = Reader::open(store.0.path()).unwrap();
+    assert_eq!(choice.runs(&reader, |_| true).unwrap().1, 1, "one was left out");
 }
 
 #[test]

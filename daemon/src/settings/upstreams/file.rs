@@ -103,18 +103,20 @@ impl FileBudgets {
     }
 }
 
-/// A number and a unit: `250ms`, `10s`, `2m`.
+/// A number and a unit: `250ms`, `0.5s`, `10s`, `2m`.
 fn duration(text: &str) -> Result<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().with_context(|| format!("`{text}` is no time; write 10s"))?;
-    let ms = match unit.trim() {
-        "ms" => number,
-        "s" => number.saturating_mul(1_000),
-        "m" => number.saturating_mul(60_000),
-        "h" => number.saturating_mul(3_600_000),
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let (number, unit) = text.split_at(text.len() - text.trim_start_matches(is_part).len());
+    let number: f64 = number.parse().with_context(|| format!("`{text}` is no time; write 10s"))?;
+    let seconds = match unit.trim() {
+        "ms" => number / 1e3,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
         _ => bail!("`{text}` has no unit of time; use ms, s, m or h, as in 10s"),
     };
-    ensure!(ms > 0, "`{text}` leaves no time at all");
-    Ok(Duration::from_millis(ms))
+    // Clocks cannot count much further than this.
+    let time = Duration::try_from_secs_f64(seconds.min(1e9))?;
+    ensure!(time >= Duration::from_millis(1), "`{text}` leaves no time at all");
+    Ok(time)
 }

@@ -20,8 +20,9 @@ pub(super) struct Strata<'a> {
 impl<'a> Strata<'a> {
     pub(super) fn new(before: &'a [RunSample], after: &'a [RunSample]) -> Self {
         let by_suite = Self::split(before, after, true);
-        // Names that hardly repeat are no suites.
-        if by_suite.runs(1) * 5 >= after.len() * 4 {
+        // Names that hardly repeat are no suites, and neither are those that tell one side from the other.
+        let repeated = repeated(before) + repeated(after);
+        if by_suite.runs(1) > 0 && repeated * 5 >= (before.len() + after.len()) * 4 {
             by_suite
         } else {
             Self::split(before, after, false)
@@ -48,6 +49,24 @@ impl<'a> Strata<'a> {
     }
 }
 
+/// Runs of both sides, each with its values.
+type Valued<'a> = [Vec<(&'a RunSample, Vec<Point>)>; 2];
+
+/// All values of one side.
+fn values(alike: &[Valued<'_>], side: usize) -> Vec<f64> {
+    let runs = alike.iter().flat_map(|sides| &sides[side]);
+    runs.flat_map(|(_, points)| points).map(|point| point.value).collect()
+}
+
+/// Runs that share their suite with enough others.
+fn repeated(runs: &[RunSample]) -> usize {
+    let mut counts: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+    for run in runs {
+        *counts.entry(run.suite.as_deref()).or_default() += 1;
+    }
+    counts.into_values().filter(|count| *count >= FEWEST).sum()
+}
+
 /// A measure of both sides at equal work.
 pub(super) struct Levelled {
     pub(super) measure: Measure,
@@ -58,45 +77,69 @@ pub(super) struct Levelled {
 
 impl Levelled {
     pub(super) fn new(measure: Measure, strata: &Strata<'_>) -> Option<Self> {
-        let mut sides = [Vec::new(), Vec::new()];
-        let (mut margin, mut weight) = (0.0, 0.0);
-        let mut raw = Vec::new();
-        for stratum in &strata.alike {
-            let points: [Vec<(&RunSample, Vec<Point>)>; 2] = [0, 1].map(|side| {
-                let of = stratum[side].iter().map(|run| (*run, measure.points(run, side == 1)));
-                of.filter(|(_, points)| !points.is_empty()).collect()
-            });
-            if points.iter().any(|runs| runs.len() < FEWEST) {
-                continue;
+        let mut alike: Vec<Valued<'_>> = strata
+            .alike
+            .iter()
+            .map(|stratum| {
+                [0, 1].map(|side| {
+                    let of = stratum[side].iter();
+                    of.map(|run| (*run, measure.points(run, side == 1))).collect()
+                })
+            })
+            .collect();
+        let used = [0, 1].map(|side| !values(&alike, side).is_empty());
+        if matches!(measure, Measure::Tool(_)) && used[0] != used[1] {
+            // A tool that is new, or is used no more: without it a run spends no time in it.
+            let runs = alike.iter_mut().flatten().flatten();
+            for (_, points) in runs.filter(|(_, points)| points.is_empty()) {
+                points.push(Point { work: [1.0].into(), value: 0.0, second: false });
             }
+        }
+        for runs in alike.iter_mut().flatten() {
+            runs.retain(|(_, points)| !points.is_empty());
+        }
+        alike.retain(|sides| sides.iter().all(|runs| runs.len() >= FEWEST));
+        if alike.is_empty() {
+            return None;
+        }
+        let before = values(&alike, 0);
+        // What was never there, or is no more, has no cost by the unit of work.
+        let compares = (0..2).all(|side| values(&alike, side).iter().any(|value| *value > 0.0));
+        // What the usual work took, so that values are seconds again.
+        let usual = if median(&before) > 0.0 { median(&before) } else { mean(&before) };
+        let (mut margin, mut weight) = (0.0, 0.0);
+        let mut sides = [Vec::new(), Vec::new()];
+        for stratum in alike {
             let all: Vec<Point> =
-                points.iter().flatten().flat_map(|(_, points)| points.clone()).collect();
-            let costs = Costs::fit(&all);
-            let alike = points[1].len() as f64;
-            margin += alike * costs.margin(&all);
-            weight += alike;
-            raw.extend(all.iter().filter(|point| !point.second).map(|point| point.value));
-            for (side, runs) in points.into_iter().enumerate() {
+                stratum.iter().flatten().flat_map(|(_, points)| points.clone()).collect();
+            let costs = compares.then(|| Costs::fit(&all));
+            let runs = stratum[1].len() as f64;
+            margin += runs * costs.as_ref().map_or(0.0, |costs| costs.margin(&all));
+            weight += runs;
+            let seconds = |point: &Point| match &costs {
+                None => point.value,
+                Some(costs) => {
+                    let expected = costs.of(&point.work);
+                    if expected > 0.0 { point.value / expected * usual } else { usual }
+                }
+            };
+            for (side, runs) in stratum.iter().enumerate() {
                 for (run, points) in runs {
-                    let per_unit = |point: &Point| {
-                        let expected = costs.of(&point.work);
-                        if expected > 0.0 { point.value / expected } else { 1.0 }
-                    };
-                    let values = points.iter().map(per_unit).collect();
+                    let values = points.iter().map(seconds).collect();
                     sides[side].push((run.started_ns, run.id.clone(), values));
                 }
             }
         }
-        // What the usual work took, so that values are seconds again.
-        let usual = if median(&raw) > 0.0 { median(&raw) } else { mean(&raw) };
-        let sides: [Vec<(String, Vec<f64>)>; 2] =
-            sides.map(|mut runs: Vec<(u64, String, Vec<f64>)>| {
-                runs.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-                let seconds =
-                    |values: Vec<f64>| values.into_iter().map(|value| value * usual).collect();
-                runs.into_iter().map(|(_, id, values)| (id, seconds(values))).collect()
-            });
-        (weight > 0.0 && usual > 0.0).then_some(Self { measure, sides, margin: margin / weight })
+        let sides = sides.map(|mut runs: Vec<(u64, String, Vec<f64>)>| {
+            runs.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+            runs.into_iter().map(|(_, id, values)| (id, values)).collect()
+        });
+        Some(Self { measure, sides, margin: margin / weight })
+    }
+
+    /// Whether no run of either side spent any time so.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.sides.iter().flatten().all(|(_, values)| values.iter().all(|value| *value <= 0.0))
     }
 
     /// One value a run: calls of one run share what made them slow.

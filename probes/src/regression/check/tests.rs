@@ -195,7 +195,17 @@ fn baselines_come_back_as_they_were_and_damaged_ones_do_not() {
     let payload = &baseline.series[0].histograms["wall"];
     assert!(payload.starts_with("HIST"), "{payload}");
     let damaged = text.replacen("HIST", "HISS", 1);
-    assert!(matches!(Baseline::parse(&damaged), Err(BaselineError::Histogram(_))));
+    assert!(matches!(Baseline::parse(&damaged), Err(BaselineError::Unfit(_))));
+    let mut slower = baseline.clone();
+    slower.samples[3].wall_ns *= 3;
+    let mut more = baseline.clone();
+    more.series[0].runs = 9999;
+    let mut other = baseline.clone();
+    other.samples[0].key.agent = "writer".into();
+    for unfit in [slower, more, other] {
+        let text = serde_json::to_string(&unfit).unwrap();
+        assert!(matches!(Baseline::parse(&text), Err(BaselineError::Unfit(_))), "{text}");
+    }
     let newer = text.replacen("\"format\":1", "\"format\":9", 1);
     assert!(matches!(Baseline::parse(&newer), Err(BaselineError::Newer(9))));
     assert!(matches!(Baseline::parse("{}"), Err(BaselineError::Unreadable(_))));
@@ -216,4 +226,109 @@ proptest! {
         }
         prop_assert!(serde_json::to_string(&check).is_ok());
     }
+}
+
+/// The same runs with so much more time in a category, and in a tool.
+fn with(
+    mut runs: Vec<RunSample>,
+    category: Category,
+    seconds: f64,
+    tool: Option<&str>,
+) -> Vec<RunSample> {
+    for (at, run) in runs.iter_mut().enumerate() {
+        let ns = nanoseconds(seconds * (1.0 + 0.01 * (at % 7) as f64));
+        run.account[category] += ns;
+        run.wall_ns += ns;
+        if let Some(tool) = tool {
+            run.tools.insert(tool.to_owned(), ToolSample { calls: 1, wall_ns: ns });
+        }
+    }
+    runs
+}
+
+#[test]
+fn a_part_that_was_never_there_is_named_when_it_comes() {
+    let options = Options::default();
+    for category in [Category::Queue, Category::Http, Category::Unknown, Category::Framework] {
+        let found = check(&runs(21, USUAL), &with(runs(22, USUAL), category, 0.7, None), &options);
+        let sentence = found.series[0].sentence(&options);
+        assert_eq!(found.verdict, Verdict::Worse);
+        assert!(sentence.contains(&format!(": {} +0.7", category.name())), "{sentence}");
+        // And the other way round.
+        let found = check(&with(runs(22, USUAL), category, 0.7, None), &runs(21, USUAL), &options);
+        assert_eq!(verdicts(&found)[category.name()], Verdict::Better);
+    }
+    let new_tool = with(runs(24, USUAL), Category::Tool, 0.4, Some("grep"));
+    let sentence = check(&runs(23, USUAL), &new_tool, &options).series[0].sentence(&options);
+    assert!(sentence.contains("tool `grep` +0.4"), "{sentence}");
+}
+
+#[test]
+fn a_limit_for_a_part_that_nobody_spends_time_in_is_kept() {
+    let limits = ["p50(queue) > +0.5s", "p95(speculation) > +10%", "share(http) > +5%"];
+    let limits: Vec<Limit> = limits.map(|limit| limit.parse().unwrap()).into();
+    let options = Options { limits, ..Options::default() };
+    let (before, after) = (runs(25, USUAL), runs(26, USUAL));
+    let found = check(&before, &after, &options);
+    assert_eq!(found.verdict, Verdict::Same, "{:?}", found.series[0].limits);
+    for (category, beyond) in [(Category::Queue, 1), (Category::Http, 1)] {
+        let found = check(&before, &with(after.clone(), category, 1.1, None), &options);
+        let worse = found.series[0].limits.iter().filter(|it| it.verdict == Verdict::Worse);
+        assert_eq!(worse.count(), beyond, "{:?}", found.series[0].limits);
+    }
+    let new_tool = with(after, Category::Tool, 0.4, Some("grep"));
+    let limits = vec!["p50(tool:grep) > +0.1s".parse().unwrap()];
+    let found = check(&before, &new_tool, &Options { limits, ..Options::default() });
+    assert_eq!(found.verdict, Verdict::Worse);
+}
+
+#[test]
+fn a_new_suite_is_left_out_and_names_of_single_runs_are_no_suites() {
+    let named = |seed: u64, names: &[&str]| {
+        let mut runs = runs(seed, USUAL);
+        for (run, name) in runs.iter_mut().zip(names.iter().cycle()) {
+            run.suite = Some((*name).to_owned());
+        }
+        runs
+    };
+    let mut after = named(28, &["q0", "q1"]);
+    let slower = Like { tool: 4.0, runs: 20, ..USUAL };
+    after.extend(
+        runs(29, slower).into_iter().map(|run| RunSample { suite: Some("q9".into()), ..run }),
+    );
+    let options = Options::default();
+    let found = check(&named(27, &["q0", "q1"]), &after, &options);
+    assert_eq!((found.verdict, found.series[0].left_out), (Verdict::Same, 20));
+    // Two sides that are told apart by name.
+    let found = check(&named(27, &["local"]), &named(28, &["cloud"]), &options);
+    assert_eq!((found.verdict, found.series[0].runs), (Verdict::Same, [40, 40]));
+    let prompts = |seed: u64| {
+        let mut runs = runs(seed, USUAL);
+        for run in &mut runs {
+            run.suite = Some(run.id.clone());
+        }
+        runs
+    };
+    assert_eq!(check(&prompts(27), &prompts(28), &options).series[0].runs, [40, 40]);
+}
+
+#[test]
+fn a_series_that_is_gone_is_told_and_another_model_of_its_agent_is_no_pass() {
+    let of = |seed: u64, agent: &str, model: &str| -> Vec<RunSample> {
+        let key = |key: SeriesKey| SeriesKey { agent: agent.into(), model: model.into(), ..key };
+        let runs = runs(seed, USUAL).into_iter();
+        runs.map(|run| RunSample { key: key(run.key.clone()), ..run }).collect()
+    };
+    let before = [of(30, "coder", "m1"), of(31, "writer", "m")].concat();
+    let options = Options::default();
+    let found = check(&before, &[of(32, "coder", "m2"), of(33, "writer", "m")].concat(), &options);
+    assert_eq!(found.verdict, Verdict::CannotSay);
+    let told: Vec<String> = found.series.iter().map(|series| series.sentence(&options)).collect();
+    assert!(told.iter().any(|it| it.contains("coder · m2 @ engine")), "{told:?}");
+    assert!(found.new.is_empty() && found.gone.is_empty());
+    let found = check(&before, &[of(34, "writer", "m"), of(35, "tester", "m")].concat(), &options);
+    assert_eq!(found.verdict, Verdict::Same);
+    assert_eq!((found.gone[0].agent.as_str(), found.new[0].agent.as_str()), ("coder", "tester"));
+    let found = check(&before, &of(35, "tester", "m"), &options);
+    assert_eq!((found.verdict, found.gone.len(), found.new.len()), (Verdict::CannotSay, 2, 1));
 }

@@ -97,3 +97,19 @@ fn series_are_bounded() {
     }
     assert_eq!(watcher.series.len(), MOST_SERIES);
 }
+
+#[test]
+fn too_few_slower_runs_to_compare_name_their_part_and_themselves_too() {
+    let mut random = Random::new(5);
+    let tool = |at| if at < 50 { 0.4 } else { 4.0 };
+    for slower in 1..4 {
+        let runs: VecDeque<RunSample> =
+            (0..50 + slower).map(|at| run(&mut random, at, 1000.0, tool(at))).collect();
+        let since = runs[50].started_ns;
+        let (part, examples) = explained(&runs, &Measure::Wall, since, 0.1);
+        let part = part.unwrap();
+        assert!(part.starts_with("tool") && part.contains(" +3."), "{part}");
+        assert!(!examples.is_empty() && examples.len() <= 2, "{examples:?}");
+        assert!(examples.iter().all(|id| runs.iter().skip(50).any(|run| run.id == *id)));
+    }
+}
