@@ -260,9 +260,9 @@ impl Book {
         let spans = trace::call_spans(&call, &departure.timeline, &exchange, ids::span_id);
         let agent = entry.run.agent.as_deref();
         let samples = self.meter.call_samples(&call, agent, &departure.timeline, &exchange);
-        self.meter.take(samples, &self.outbox);
         let call = Arc::new(call);
         *slot = call.clone();
+        self.meter.take(entry.hold_back(&call, samples), &self.outbox);
         let before = entry.spans.len();
         let spans = entry.keep(spans.into_iter().map(Arc::new), room);
         self.held += entry.spans.len() - before;

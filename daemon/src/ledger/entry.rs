@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub(super) account: Option<Account>,
     /// What of it is in the metrics.
     pub(super) told: Option<metrics::Told>,
+    /// What calls have for the metrics under their agent's name, which is not known yet.
+    pub(super) nameless: Vec<metrics::Sample>,
     pub(super) changed: bool,
     /// When it was finished, among all.
     pub(super) turn: u64,
@@ -91,6 +93,7 @@ impl Entry {
             dropped: 0,
             account: None,
             told: None,
+            nameless: Vec::new(),
             changed: true,
             turn: 0,
             shown: None,

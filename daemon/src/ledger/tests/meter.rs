@@ -36,6 +36,29 @@ fn a_call_counts_when_it_ends_and_its_run_when_it_has_settled() {
 }
 
 #[test]
+fn a_traced_call_is_counted_under_the_agent_that_names_itself_last() {
+    let mut desk = Desk::new();
+    let agents = |desk: &Desk| -> Vec<String> {
+        let metrics = desk.book.metrics();
+        let labels = metrics.series(&list::REQUEST_DURATION).map(|(labels, _)| labels.clone());
+        let at = list::REQUEST_DURATION.labels.iter().position(|it| *it == "gen_ai.agent.name");
+        labels.map(|labels| labels[at.unwrap()].to_string()).collect()
+    };
+    let parent = Some((TraceId([5; 16]), SpanId([1; 8])));
+    desk.call(RunKeys { parent, ..RunKeys::default() }, (1, 3), &[], 1);
+    assert_eq!(agents(&desk), [""; 0]);
+    let agent = reported(1, 0, "coder", "invoke_agent", (0, 4));
+    desk.book.take(Event::Spans { run: None, spans: vec![agent] });
+    desk.book.close_idle(at(400));
+    desk.book.close_idle(at(401));
+    assert_eq!(agents(&desk), ["coder"]);
+    assert!(is(&desk.book, &list::REQUEST_DURATION, 1.0));
+    // Nobody traces this one, so nobody will name it.
+    desk.call(links(&[1]), (500, 501), &[], 2);
+    assert_eq!(agents(&desk), ["", "coder"]);
+}
+
+#[test]
 fn a_run_that_goes_on_is_counted_for_what_it_adds() {
     let mut desk = Desk::new();
     desk.call(named("r"), (0, 3), &[], 2);
