@@ -40,7 +40,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { least: 0.1, fewest: 50, between_false_alarms: 80_000.0, accepted_after: 2_000 }
+        Self { least: 0.1, fewest: 50, between_false_alarms: 50_000.0, accepted_after: 2_000 }
     }
 }
 
@@ -203,7 +203,8 @@ impl Detector {
             // Half of the shift that is looked for, in scores.
             let shift = model.shift((1.0 + self.settings.least).ln()) / model.inflation;
             let half = (shift / 2.0).clamp(0.25, 0.75);
-            self.bar = (half, limit(half, self.settings.between_false_alarms));
+            let runs = self.settings.between_false_alarms;
+            self.bar = (half, limit(half, model.level_error(), runs));
             self.model = Some(model);
         }
     }
@@ -314,16 +315,26 @@ impl Detector {
 }
 
 /// The sum at which a change is believed, so that sums of normal scores less `half` get there by chance once in `runs` values: Siegmund's
-/// approximation, solved by halving.
-fn limit(half: f64, runs: f64) -> f64 {
-    let between = |limit: f64| {
-        let reach = 2.0 * half * (limit + OVERSHOOT);
-        (reach.exp() - reach - 1.0) / (2.0 * half * half)
+/// approximation, averaged over how far the scores' own middle may be off, whose standard deviation is `error` (Gauss and Hermite's three
+/// points), and solved by halving. Where little is looked for in much noise, that error is what most false alarms come from.
+fn limit(half: f64, error: f64, runs: f64) -> f64 {
+    let between = |limit: f64, half: f64| {
+        let reach = limit + OVERSHOOT;
+        if half.abs() < 1e-3 {
+            return reach * reach;
+        }
+        let drawn = 2.0 * half * reach;
+        (drawn.exp() - drawn - 1.0) / (2.0 * half * half)
+    };
+    let off = 3_f64.sqrt() * error;
+    let rate = |limit: f64| {
+        let points = [(1.0 / 6.0, -off), (2.0 / 3.0, 0.0), (1.0 / 6.0, off)];
+        points.iter().map(|(weight, off)| weight / between(limit, half - off)).sum::<f64>()
     };
     let (mut low, mut high) = (0.0, 100.0);
     for _ in 0..40 {
         let middle = f64::midpoint(low, high);
-        if between(middle) < runs { low = middle } else { high = middle }
+        if rate(middle) > 1.0 / runs { low = middle } else { high = middle }
     }
     high
 }

@@ -109,6 +109,12 @@ impl Model {
         (seen.value / expected).ln() - hour
     }
 
+    /// The standard deviation of the level, in scores.
+    pub(super) fn level_error(&self) -> f64 {
+        // A median's, of a normal distribution.
+        1.2533 / (self.reference.len().min(LEVEL) as f64).sqrt()
+    }
+
     /// Whether it knows how runs differ by the hour.
     pub(super) const fn knows_hours(&self) -> bool {
         self.hours.is_some()
