@@ -11,6 +11,7 @@
 //! context or a tool is known by inference alone, times decide what lies in what.
 
 mod adopt;
+mod clocks;
 mod explain;
 mod forest;
 mod nest;
@@ -31,6 +32,7 @@ use crate::phase::Phase;
 use crate::span::{Origin, Span};
 use crate::time::Stamp;
 
+pub use clocks::bounds;
 use explain::Explanation;
 use forest::Forest;
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use calendar::{parse_rfc3339, rfc3339};
 pub use call::{CallReport, call_report};
 
-use crate::account::{Account, Shifts, account_of};
+use crate::account::{Account, Shifts, account_of, bounds};
 use crate::call::{Call, Ending};
 use crate::category::PerCategory;
 use crate::infer::inferred_spans;
@@ -196,12 +196,32 @@ pub fn total(reports: &[RunReport]) -> RunReport {
 
 /// From a run's start to its end; to the last evidence where no end was heard.
 fn window(run: &Run, calls: &[Call], spans: &[&Span]) -> (Stamp, Stamp) {
-    let end = run.ended.unwrap_or_else(|| {
-        let heard = spans.iter().flat_map(|span| [Some(span.start), span.end]);
-        let called = calls.iter().flat_map(|call| [Some(call.start), call.first_token, call.end]);
-        heard.chain(called).flatten().max().unwrap_or(run.started)
-    });
-    (run.started, end.max(run.started))
+    let last = || evidence(calls, spans).map_or(run.started, |(_, last)| last);
+    (run.started, run.ended.unwrap_or_else(last).max(run.started))
+}
+
+/// The first and the last evidence of a run by its own clock: what other processes told counts where their callers put it.
+pub fn evidence(
+    calls: &[impl Borrow<Call>],
+    spans: &[impl Borrow<Span>],
+) -> Option<(Stamp, Stamp)> {
+    let spans: Vec<&Span> = spans.iter().map(Borrow::borrow).collect();
+    let missing: Vec<Span> = missing(calls, &spans).into_iter().map(stand_in).collect();
+    bounds(spans.iter().copied().chain(&missing))
+}
+
+/// The calls whose spans are not there.
+fn missing<'a>(calls: &'a [impl Borrow<Call>], spans: &[&Span]) -> Vec<&'a Call> {
+    let calls = calls.iter().map(Borrow::borrow);
+    let mut missing: HashMap<_, &Call> =
+        calls.map(|call: &Call| ((call.trace_id, call.span_id), call)).collect();
+    for span in spans {
+        if missing.is_empty() {
+            break;
+        }
+        missing.remove(&(span.trace_id, span.span_id));
+    }
+    missing.into_values().collect()
 }
 
 /// The spans to account for: without our own root, which the window stands for, with what was concluded.
@@ -214,15 +234,7 @@ fn told<'a>(run: &Run, spans: &[&'a Span], concluded: &'a [Span]) -> Vec<&'a Spa
 
 /// What follows from the calls: those whose spans are not there, and the tools between them.
 fn concluded(run: &Run, calls: &[Call], spans: &[&Span]) -> Vec<Span> {
-    let mut missing: HashMap<_, _> =
-        calls.iter().map(|call| ((call.trace_id, call.span_id), call)).collect();
-    for span in spans {
-        if missing.is_empty() {
-            break;
-        }
-        missing.remove(&(span.trace_id, span.span_id));
-    }
-    let mut concluded: Vec<Span> = missing.into_values().map(stand_in).collect();
+    let mut concluded: Vec<Span> = missing(calls, spans).into_iter().map(stand_in).collect();
     concluded.extend(inferred_spans(run, calls, spans));
     concluded
 }

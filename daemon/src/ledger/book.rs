@@ -308,9 +308,8 @@ impl Book {
         if entry.run.state != RunState::Open {
             return;
         }
-        let ended = ended.unwrap_or(entry.last).max(entry.run.started);
-        entry.run.ended = Some(ended);
         entry.run.state = state;
+        let ended = entry.end(ended);
         entry.changed = true;
         self.turns += 1;
         entry.turn = self.turns;

@@ -59,6 +59,10 @@ pub(super) struct Entry {
     pub(super) last: Stamp,
     /// Spans and phases that were lost.
     pub(super) dropped: u64,
+    /// Whether memory had no room for some of its spans.
+    pub(super) cut: bool,
+    /// How many spans there were when its bounds were last worked out.
+    pub(super) bounded: usize,
     /// Its account, where nothing was heard since it was made.
     pub(super) account: Option<Account>,
     /// What of it is in the metrics.
@@ -91,6 +95,8 @@ impl Entry {
             awaits_tools: false,
             named_by: NamedBy::Inner,
             dropped: 0,
+            cut: false,
+            bounded: 0,
             account: None,
             told: None,
             nameless: Vec::new(),
@@ -131,6 +137,7 @@ impl Entry {
                 }
                 Slot::Vacant(_) if self.spans.len() >= full => {
                     self.dropped += 1;
+                    self.cut = true;
                     news.push(span);
                 }
                 Slot::Vacant(place) => {

@@ -6,16 +6,21 @@ use std::sync::Arc;
 
 use dwell_probes::classify::{Class, classify};
 use dwell_probes::names;
+use dwell_probes::report::evidence;
 use dwell_probes::run::{Run, RunState};
 use dwell_probes::span::{Origin, Span, TraceId};
+use dwell_probes::time::Stamp;
 
 use super::book::Book;
-use super::entry::{Ends, NamedBy};
+use super::entry::{Ends, Entry, NamedBy};
 use super::event::Record;
 use crate::ids;
 
 /// Spans that may wait for their trace to be known, of all traces together.
 const WAITING: usize = 20_000;
+
+/// A run of more spans has its bounds worked out anew when an eighth was added, as long as it is open.
+const BOUNDED_AT_ONCE: usize = 512;
 
 /// Spans of traces that belong to no run yet.
 #[derive(Debug, Default)]
@@ -123,6 +128,7 @@ impl Book {
         let before = entry.spans.len();
         let news = entry.keep(spans.into_iter().map(Arc::new), room);
         entry.heard_of(end);
+        entry.bound();
         let run = Arc::new(entry.run.clone());
         self.held += entry.spans.len() - before;
         self.store(Record::Run(run));
@@ -133,6 +139,39 @@ impl Book {
             self.outbox.export(Record::Spans { run: id.to_owned(), spans: own.into(), room: None });
         }
         self.outbox.store_spans(id, news.into());
+    }
+}
+
+impl Entry {
+    /// Works out the bounds of a run that nobody declared by its own clock: which spans other processes told shows only when
+    /// those around them are there, and agents tell them last.
+    fn bound(&mut self) {
+        let told = self.spans.len();
+        let soon = self.bounded > BOUNDED_AT_ONCE && told < self.bounded + self.bounded / 8;
+        if self.ends == Ends::Declared || (soon && self.run.state == RunState::Open) {
+            return;
+        }
+        let Some((start, end)) = evidence(&self.calls, &self.spans) else { return };
+        self.bounded = told;
+        // What memory had no room for may have been the first or the last.
+        self.run.started = if self.cut { self.run.started.min(start) } else { start };
+        if let Some(ended) = &mut self.run.ended {
+            *ended = if self.cut { end.max(*ended) } else { end };
+        }
+    }
+
+    /// Ends the run when it was said to end, else with its last evidence.
+    pub(super) fn end(&mut self, ended: Option<Stamp>) -> Stamp {
+        let last = || match evidence(&self.calls, &self.spans) {
+            Some((_, last)) if !self.cut => last,
+            _ => self.last,
+        };
+        let ended = ended.unwrap_or_else(last).max(self.run.started);
+        self.run.ended = Some(ended);
+        if self.bounded > 0 {
+            self.bound();
+        }
+        self.run.ended.unwrap_or(ended)
     }
 }
 

@@ -1,5 +1,6 @@
 //! From events to runs: what belongs together, when it is over, and what leaves through the outlets.
 
+mod clocks;
 mod memory;
 mod meter;
 mod queue;

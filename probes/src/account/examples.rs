@@ -171,6 +171,30 @@ fn a_client_half_around_our_server_half_whose_clock_is_off() {
 }
 
 #[test]
+fn a_tool_s_server_is_moved_into_the_tool_and_what_the_same_process_told_is_not() {
+    let agent = [
+        span(1, 0, 0, 100).agent().reported().with("service.name", "agent"),
+        span(2, 1, 40, 100).tool("q").reported().with("service.name", "agent"),
+    ];
+    let inner = |part: Span| {
+        let account = over_100(&[agent.as_slice(), &[part.named("tools/call q")]].concat());
+        assert_eq!(account.blocking, split(&[(Framework, 40), (Tool, 60)]));
+        account.shifts
+    };
+    let part = || span(3, 2, 45, 130).tool("q").reported();
+    let moved = Shifts { shifted: 0, clamped: 1, largest_ns: 0 };
+    assert_eq!(inner(part()), moved, "nothing says that it is another process");
+    assert_eq!(inner(part().with("service.name", "agent")), moved);
+    let part = || span(3, 2, 70, 120).tool("q").reported();
+    let moved = Shifts { shifted: 1, clamped: 0, largest_ns: 20 };
+    assert_eq!(inner(part().server()), moved);
+    assert_eq!(inner(part().with("service.name", "tools")), moved);
+    // Too long for its caller and at another time altogether: all that is known is that it was at work meanwhile.
+    let far = span(3, 2, 5000, 5090).tool("q").reported().server();
+    assert_eq!(inner(far), Shifts { shifted: 1, clamped: 1, largest_ns: 4960 });
+}
+
+#[test]
 fn a_server_half_longer_than_its_caller_is_cut_off() {
     let account = over_100(&[
         span(2, 0, 20, 40).model().client().reported(),

@@ -10,7 +10,7 @@ use crate::phase::Phase;
 use crate::span::{Origin, Span, SpanId, SpanKind, TraceId};
 use crate::time::Stamp;
 
-use super::{Shifts, adopt, nest};
+use super::{Shifts, adopt, clocks, nest};
 
 /// A span in its place.
 #[derive(Clone, Copy, Debug)]
@@ -159,15 +159,22 @@ impl<'a> Forest<'a> {
             let bounds = self.bounds(node.parent);
             let (low, high) = (i128::from(bounds.0), i128::from(bounds.1));
             let parent = self.nodes.get(node.parent);
-            let foreign = parent.is_some_and(|parent| is_foreign(&node, parent));
-            let mut offset = if foreign { 0 } else { offsets.get(node.parent).map_or(0, |ns| *ns) };
-            let (mut start, mut end) = (i128::from(node.start) + offset, high);
+            let mut offset = offsets.get(node.parent).map_or(0, |ns| *ns);
             // One that ends at the end of all time has no end either, unless it says so.
-            if node.end != u64::MAX || node.span.end.is_some() {
-                end = i128::from(node.end.max(node.start)) + offset;
-                let out = start < low || end > high;
-                if out && foreign && end - start <= high - low {
-                    let by = if start < low { low - start } else { high - end };
+            let has_end = node.end != u64::MAX || node.span.end.is_some();
+            let told = (i128::from(node.start), i128::from(node.end.max(node.start)));
+            let inside = told.0 + offset >= low && (!has_end || told.1 + offset <= high);
+            // What services they name is looked up only where it matters.
+            let moved = !inside || offset != 0;
+            let foreign = parent.is_some_and(|parent| is_foreign(&node, parent, moved));
+            if foreign {
+                offset = 0;
+            }
+            let (mut start, mut end) = (told.0 + offset, high);
+            if has_end {
+                end = told.1 + offset;
+                let by = if foreign { clocks::shift((start, end), (low, high)) } else { 0 };
+                if by != 0 {
                     (start, end, offset) = (start + by, end + by, offset + by);
                     let ns = u64::try_from(by.unsigned_abs()).unwrap_or(u64::MAX);
                     self.shifts.shifted += 1;
@@ -212,10 +219,10 @@ const fn is_untold(class: Class) -> Option<Phase> {
     }
 }
 
-/// Whether two spans tell the time by different clocks.
-fn is_foreign(child: &Node<'_>, parent: &Node<'_>) -> bool {
-    let halves = child.kind == SpanKind::Server && parent.kind == SpanKind::Client;
-    halves || (child.origin == Origin::Reported) != (parent.origin == Origin::Reported)
+/// Whether two spans tell the time by different clocks, as far as that matters.
+fn is_foreign(child: &Node<'_>, parent: &Node<'_>, matters: bool) -> bool {
+    clocks::differ((child.kind, child.origin), (parent.kind, parent.origin))
+        || (matters && clocks::serve_elsewhere(child.span, parent.span))
 }
 
 fn key(span: &Span) -> (SpanId, TraceId) {
@@ -266,7 +273,7 @@ fn unite<'a>(spans: impl IntoIterator<Item = &'a Span>) -> (Vec<Node<'a>>, Vec<U
 
 /// Hashes ids, which are random already or at least differ, by mixing their bytes once.
 #[derive(Default)]
-struct Digest(u64);
+pub(super) struct Digest(u64);
 
 impl Hasher for Digest {
     fn finish(&self) -> u64 {

@@ -21,7 +21,13 @@ fn any_origin() -> impl Strategy<Value = Origin> {
 }
 
 fn any_kind() -> impl Strategy<Value = SpanKind> {
-    prop_oneof![Just(SpanKind::Internal), Just(SpanKind::Server), Just(SpanKind::Client)]
+    prop_oneof![
+        3 => Just(SpanKind::Internal),
+        3 => Just(SpanKind::Server),
+        3 => Just(SpanKind::Client),
+        1 => Just(SpanKind::Producer),
+        1 => Just(SpanKind::Consumer),
+    ]
 }
 
 fn dressed(bare: Span, meaning: u8) -> Span {
@@ -54,6 +60,8 @@ fn any_span() -> impl Strategy<Value = Span> {
             if other_trace && number % 5 == 0 {
                 bare.trace_id = TraceId([9; 16]);
             }
+            let service = ["agent", "server"].get(usize::try_from(number % 3).unwrap());
+            let bare = service.map_or(bare.clone(), |name| bare.with("service.name", name));
             dressed(Span { kind, origin, ..bare }, meaning)
         },
     )
