@@ -18,7 +18,7 @@ use super::event::{Arrival, Departure, Event, Link, Record, RunDeclared, Spans};
 use super::hear::Waiting;
 use super::meter::Meter;
 use super::outlets::{Outbox, Outlets};
-use super::stitch::{Place, Stitch, Tail};
+use super::stitch::{Asked, Place, Stitch, Tail};
 use crate::ids;
 use crate::threads::breathe;
 
@@ -137,8 +137,9 @@ impl Book {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
+        let asked = Asked { model: arrival.model.clone(), upstream: arrival.upstream.clone() };
         let (place, joined) =
-            self.stitch.place(&arrival.keys, &arrival.tool_results, arrival.start);
+            self.stitch.place(&arrival.keys, &asked, &arrival.tool_results, arrival.start);
         let run = self.run_for(place, &arrival);
         if let Some(trace_id) = arrival.told_trace {
             self.stitch.remember_trace(trace_id, &run.id);
@@ -242,6 +243,7 @@ impl Book {
             return;
         };
         let mut call = Call::clone(slot);
+        let asked = Asked { model: call.model.clone(), upstream: call.upstream.clone() };
         call.end = Some(departure.end);
         call.ending = departure.ending;
         call.first_token = departure.timeline.first_token();
@@ -277,10 +279,12 @@ impl Book {
         if answered {
             let conversation = entry.run.conversation.clone().unwrap_or_else(|| id.clone());
             let tools = call.tools.iter().map(|tool| tool.id.clone()).collect();
-            let tail = Tail { run: id.clone(), conversation, asked_for_tools: entry.awaits_tools };
+            let asked_for_tools = entry.awaits_tools;
+            let question = last.map(|last| last.whole);
+            let tail = Tail { asked, question, run: id.clone(), conversation, asked_for_tools };
             self.stitch.remember_tail(departure.answer_links, tools, tail);
         } else if let Some(last) = last {
-            self.stitch.remember_unanswered(last, &id, departure.end);
+            self.stitch.remember_unanswered(last, &id, asked, departure.end);
         }
         let spans: Spans = spans.into();
         self.store(Record::Call { run: id.clone(), call });

@@ -1,6 +1,7 @@
 //! Conversations as clients hold them, by the hashes of their messages: what belongs together comes together, and nothing
 //! else does.
 
+mod alike;
 mod bounds;
 
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ struct Desk {
 }
 
 /// A call under way: its id and the messages that were asked.
-struct Asked {
+struct Open {
     span_id: SpanId,
     messages: Vec<Value>,
 }
@@ -48,7 +49,11 @@ impl Desk {
         Stamp(self.now)
     }
 
-    fn ask(&mut self, messages: &[Value], upstream: &str) -> Asked {
+    fn ask(&mut self, messages: &[Value], upstream: &str) -> Open {
+        self.ask_of(messages, "m", upstream)
+    }
+
+    fn ask_of(&mut self, messages: &[Value], model: &str, upstream: &str) -> Open {
         self.calls += 1;
         let span_id = SpanId(self.calls.to_be_bytes());
         let start = self.tick();
@@ -58,16 +63,16 @@ impl Desk {
         self.book.take(Event::Arrival(Box::new(Arrival {
             span_id,
             start,
-            model: "m".into(),
+            model: model.into(),
             upstream: upstream.into(),
             keys,
             told_trace: None,
             tool_results,
         })));
-        Asked { span_id, messages: messages.to_vec() }
+        Open { span_id, messages: messages.to_vec() }
     }
 
-    fn end(&mut self, asked: &Asked, answer: Option<&Value>) {
+    fn end(&mut self, asked: &Open, answer: Option<&Value>) {
         let end = self.tick();
         let links = chain(&asked.messages);
         let link = answer.zip(links.last()).map(|(answer, last)| link_answer(*last, answer));
@@ -155,7 +160,8 @@ fn result(id: &str) -> Value {
 /// A conversation of 5 calls, of which the first 4 ask for a tool, in which every call is two steps: asking and ending.
 struct Talk {
     messages: Vec<Value>,
-    asked: Option<Asked>,
+    asked: Option<Open>,
+    of: (String, &'static str),
     calls: Vec<SpanId>,
     unique_ids: bool,
     number: usize,
@@ -169,6 +175,7 @@ impl Talk {
         Self {
             messages: vec![system("be brief"), user(&question)],
             asked: None,
+            of: ("m".to_owned(), "engine"),
             calls: Vec::new(),
             unique_ids,
             number,
@@ -182,7 +189,7 @@ impl Talk {
     fn step(&mut self, desk: &mut Desk) {
         match self.asked.take() {
             None => {
-                let asked = desk.ask(&self.messages, "engine");
+                let asked = desk.ask_of(&self.messages, &self.of.0, self.of.1);
                 self.calls.push(asked.span_id);
                 self.asked = Some(asked);
             }
@@ -461,17 +468,25 @@ fn a_trace_of_one_request_s_own_does_not_tear_a_conversation_apart() {
         ..RunKeys::default()
     };
     let link = |number: u128| Link { whole: number, body: number, window: number, by_model: true };
-    let tail =
-        |run: &str| Tail { run: run.into(), conversation: "c".into(), asked_for_tools: true };
+    let tail = |run: &str| Tail {
+        asked: Asked::default(),
+        question: None,
+        run: run.into(),
+        conversation: "c".into(),
+        asked_for_tools: true,
+    };
     let mut stitch = Stitch::default();
     stitch.remember_trace(TraceId([1; 16]), "first");
     stitch.remember_tail(vec![link(2)], Vec::new(), tail("first"));
     let next = [link(1), link(2), link(3)];
-    let (place, joined) = stitch.place(&keys(&next, 5), &[], Stamp(0));
+    let (place, joined) = stitch.place(&keys(&next, 5), &Asked::default(), &[], Stamp(0));
     assert_eq!((place, joined), (Place::Continues("first".into()), Joined::Continued));
     stitch.remember_trace(TraceId([5; 16]), "other");
-    let (place, _) = stitch.place(&keys(&next, 5), &[], Stamp(0));
+    let (place, _) = stitch.place(&keys(&next, 5), &Asked::default(), &[], Stamp(0));
     assert_eq!(place, Place::Traced(TraceId([5; 16])), "a trace that is known is stronger");
     let named = RunKeys { run: Some("mine".into()), ..keys(&next, 5) };
-    assert_eq!(stitch.place(&named, &[], Stamp(0)).0, Place::Named("mine".into()));
+    assert_eq!(
+        stitch.place(&named, &Asked::default(), &[], Stamp(0)).0,
+        Place::Named("mine".into())
+    );
 }
