@@ -5,6 +5,7 @@ mod digest;
 mod events;
 mod grpc;
 mod http;
+mod json;
 mod limits;
 mod reply;
 mod report;

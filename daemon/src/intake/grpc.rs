@@ -26,8 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::util::MapResponseLayer;
 
 use super::report::Report;
 use super::unpack::Unpacked;
@@ -64,7 +65,8 @@ impl Grpc {
         let logs = LogsServiceServer::new(intake)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(READ);
-        let server = Server::builder().add_service(traces).add_service(metrics).add_service(logs);
+        let mut server = Server::builder().layer(MapResponseLayer::new(blame));
+        let server = server.add_service(traces).add_service(metrics).add_service(logs);
         let task = tokio::spawn(async move {
             let stopped = async move { stop.cancelled().await };
             if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
@@ -80,6 +82,17 @@ impl Grpc {
             tracing::error!(%error, "OTLP/gRPC failed");
         }
     }
+}
+
+/// Says of a message that could not be read whose fault that is: `INTERNAL`, as the server calls it, is none of our words.
+fn blame<B>(mut answer: http::Response<B>) -> http::Response<B> {
+    let status = answer.headers_mut().get_mut("grpc-status");
+    if let Some(status) =
+        status.filter(|status| *status == (Code::Internal as i32).to_string().as_str())
+    {
+        *status = (Code::InvalidArgument as i32).into();
+    }
+    answer
 }
 
 impl Drop for Grpc {
@@ -100,7 +113,7 @@ async fn hear<R: Report>(
     }
     let busy = |busy: super::Busy| {
         let details = ErrorDetails::with_retry_info(Some(AGAIN));
-        Status::with_error_details(tonic::Code::Unavailable, busy.to_string(), details)
+        Status::with_error_details(Code::Unavailable, busy.to_string(), details)
     };
     intake.room().await.map_err(busy)?;
     let _desk = intake.desk().await.map_err(busy)?;

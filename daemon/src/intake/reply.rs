@@ -4,9 +4,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prost::Message;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::AGAIN;
+use super::report::Report;
+use super::{AGAIN, json};
 
 /// How a report and its answer are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,10 @@ impl Encoding {
     }
 
     /// Reads a message.
-    pub(super) fn read<T: Message + Default + DeserializeOwned>(
-        self,
-        bytes: &[u8],
-    ) -> Result<T, String> {
+    pub(super) fn read<R: Report>(self, bytes: &[u8]) -> Result<R, String> {
         match self {
-            Self::Protobuf => T::decode(bytes).map_err(|error| error.to_string()),
-            Self::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+            Self::Protobuf => R::decode(bytes).map_err(|error| error.to_string()),
+            Self::Json => json::read(R::MESSAGE, bytes),
         }
     }
 

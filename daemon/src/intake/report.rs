@@ -15,7 +15,6 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use dwell_probes::span::Span;
 
@@ -23,12 +22,15 @@ use super::{events, scrub, spans};
 use crate::otlp::{INSTANCE_KEY, PASSED_KEY, Signal, instance};
 
 /// An OTLP request.
-pub(super) trait Report: Message + Default + DeserializeOwned {
+pub(super) trait Report: Message + Default {
     /// What it is answered with.
     type Answer: Message + Default + Serialize;
 
     /// What it reports.
     const SIGNAL: Signal;
+
+    /// Its name in the protocol.
+    const MESSAGE: &'static str;
 
     /// How many spans, data points or log records it holds.
     fn items(&self) -> u64;
@@ -58,6 +60,8 @@ impl Report for ExportTraceServiceRequest {
     type Answer = ExportTraceServiceResponse;
 
     const SIGNAL: Signal = Signal::Traces;
+    const MESSAGE: &'static str =
+        "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest";
 
     fn items(&self) -> u64 {
         let scopes = self.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
@@ -109,6 +113,8 @@ impl Report for ExportMetricsServiceRequest {
     type Answer = ExportMetricsServiceResponse;
 
     const SIGNAL: Signal = Signal::Metrics;
+    const MESSAGE: &'static str =
+        "opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest";
 
     fn items(&self) -> u64 {
         let scopes = self.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
@@ -145,6 +151,7 @@ impl Report for ExportLogsServiceRequest {
     type Answer = ExportLogsServiceResponse;
 
     const SIGNAL: Signal = Signal::Logs;
+    const MESSAGE: &'static str = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest";
 
     fn items(&self) -> u64 {
         let scopes = self.resource_logs.iter().flat_map(|resource| &resource.scope_logs);

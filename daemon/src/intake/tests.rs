@@ -253,6 +253,8 @@ async fn what_is_no_report_is_refused_with_a_status() {
         (PROTOBUF, &b"\xff\xff\xff"[..], false, false, 400),
         ("application/json", &b"{\"resourceSpans\":"[..], true, false, 400),
         ("application/json", &b"no gzip"[..], false, true, 400),
+        ("application/json", &b"[]"[..], false, false, 400),
+        ("application/json", &b"[[]]"[..], false, false, 400),
         ("text/plain", &b"hello"[..], false, false, 415),
     ] {
         let mut request = reqwest::Client::new()

@@ -5,8 +5,10 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsSe
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
+use tower::util::MapRequest;
 
 use super::super::Grpc;
 use super::*;
@@ -58,4 +60,26 @@ async fn a_port_that_is_taken_and_a_report_over_the_limit_are_said() {
     let client = &mut client;
     let status = client.export(report(vec![large])).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+}
+
+#[tokio::test]
+async fn what_is_no_report_is_said_to_be_the_sender_s_fault() {
+    let (ledger, mut events) = Handle::channel(64);
+    let (_grpc, url, _stop) = start(&ledger).await;
+    let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
+    // Logs where spans are taken: what is a time in the one is an id in the other.
+    let astray = MapRequest::new(channel, |mut request: ::http::Request<tonic::body::Body>| {
+        let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(path.parse().unwrap());
+        *request.uri_mut() = parts.try_into().unwrap();
+        request
+    });
+    let record = LogRecord { time_unix_nano: 5, ..LogRecord::default() };
+    let scope = ScopeLogs { log_records: vec![record], ..ScopeLogs::default() };
+    let logs = ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() };
+    let report = ExportLogsServiceRequest { resource_logs: vec![logs] };
+    let status = LogsServiceClient::new(astray).export(report).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    assert!(events.try_recv().is_err());
 }
