@@ -6,6 +6,7 @@ mod events;
 mod grpc;
 mod http;
 mod json;
+mod known;
 mod limits;
 mod reply;
 mod report;
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ledger::Handle;
 use crate::otlp::Outward;
+use known::Known;
 use report::Report;
 
 pub use self::http::routes;
@@ -53,6 +55,8 @@ pub struct Intake {
     ledger: Handle,
     /// The user's own rules of what spans mean.
     rules: Arc<Rules>,
+    /// Under which names texts are kept.
+    known: Arc<Known>,
     outward: Outward,
     desks: Arc<Semaphore>,
     patience: Duration,
@@ -67,7 +71,15 @@ impl Intake {
     /// An intake that tells this ledger of spans, marked by these rules, and hands reports on where somebody takes them.
     pub fn new(ledger: Handle, rules: Rules, outward: Outward) -> Self {
         let desks = Arc::new(Semaphore::new(TOGETHER));
-        Self { ledger, rules: Arc::new(rules), outward, desks, patience: PATIENCE }
+        let known = Arc::new(Known::new(&rules, []));
+        Self { ledger, rules: Arc::new(rules), known, outward, desks, patience: PATIENCE }
+    }
+
+    /// Keeps the texts of attributes of these names, too; a star at the end of one stands for any text.
+    #[must_use]
+    pub fn keeping(mut self, names: &[String]) -> Self {
+        self.known = Arc::new(Known::new(&self.rules, names.iter().map(String::as_str)));
+        self
     }
 
     /// Waits until earlier reports have been kept.
@@ -90,12 +102,12 @@ impl Intake {
         let rejected = report.reject();
         let handed_on = self.outward.takes(R::SIGNAL).then(|| {
             if !self.outward.content {
-                report.scrub();
+                report.scrub(&self.known);
             }
             report.sign();
             (report.items(), report.encode_to_vec())
         });
-        self.tell(run, report.into_spans()).await?;
+        self.tell(run, report.into_spans(&self.known)).await?;
         if let Some((items, bytes)) = handed_on.filter(|(items, _)| *items > 0) {
             self.outward.give(R::SIGNAL, items, bytes);
         }

@@ -169,7 +169,8 @@ impl Service {
         };
         let (exporter, push) = (behind.exporter.as_ref(), behind.push.as_ref());
         let metrics = export::routes(ledger.clone(), backend.clone(), exporter, push);
-        let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward);
+        let intake = Intake::new(ledger.clone(), settings.otlp.rules.clone(), outward)
+            .keeping(&settings.otlp.attributes);
         let (stop, tunnels) = (CancellationToken::new(), Tunnels::default());
         let grpc = grpc(settings.otlp.grpc, &intake, &stop).await;
         let api = Api::new(ledger.clone(), backend.as_deref())

@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use dwell_probes::span::Span;
 
-use super::{events, scrub, spans};
+use super::known::Known;
+use super::{events, spans};
 use crate::otlp::{INSTANCE_KEY, PASSED_KEY, Signal, instance};
 
 /// An OTLP request.
@@ -43,14 +44,14 @@ pub(super) trait Report: Message + Default {
         0
     }
 
-    /// Removes what was said, leaving what was measured.
-    fn scrub(&mut self);
+    /// Removes what may have been said, leaving what was measured and the texts of these names.
+    fn scrub(&mut self, known: &Known);
 
     /// Writes down that it has passed through this process.
     fn sign(&mut self);
 
     /// What it tells of runs, as spans.
-    fn into_spans(self) -> Vec<Span>;
+    fn into_spans(self, known: &Known) -> Vec<Span>;
 
     /// The answer when so many items made no sense.
     fn answer(rejected: i64) -> Self::Answer;
@@ -82,11 +83,12 @@ impl Report for ExportTraceServiceRequest {
         i64::try_from(rejected).unwrap_or(i64::MAX)
     }
 
-    fn scrub(&mut self) {
+    fn scrub(&mut self, known: &Known) {
         for resource in &mut self.resource_spans {
-            scrub::resource(resource.resource.as_mut());
+            known.resource(resource.resource.as_mut());
             for scope in &mut resource.scope_spans {
-                scope.spans.iter_mut().for_each(scrub::span);
+                known.scope(scope.scope.as_mut());
+                scope.spans.iter_mut().for_each(|item| known.span(item));
             }
         }
     }
@@ -95,8 +97,8 @@ impl Report for ExportTraceServiceRequest {
         self.resource_spans.iter_mut().for_each(|resource| sign(&mut resource.resource));
     }
 
-    fn into_spans(self) -> Vec<Span> {
-        spans::read(self)
+    fn into_spans(self, known: &Known) -> Vec<Span> {
+        spans::read(self, known)
     }
 
     fn answer(rejected: i64) -> Self::Answer {
@@ -125,11 +127,12 @@ impl Report for ExportMetricsServiceRequest {
         self.resource_metrics.retain(|resource| !is_own(resource.resource.as_ref()));
     }
 
-    fn scrub(&mut self) {
+    fn scrub(&mut self, known: &Known) {
         for resource in &mut self.resource_metrics {
-            scrub::resource(resource.resource.as_mut());
+            known.resource(resource.resource.as_mut());
             for scope in &mut resource.scope_metrics {
-                scope.metrics.iter_mut().for_each(scrub::metric);
+                known.scope(scope.scope.as_mut());
+                scope.metrics.iter_mut().for_each(|item| known.metric(item));
             }
         }
     }
@@ -138,7 +141,7 @@ impl Report for ExportMetricsServiceRequest {
         self.resource_metrics.iter_mut().for_each(|resource| sign(&mut resource.resource));
     }
 
-    fn into_spans(self) -> Vec<Span> {
+    fn into_spans(self, _: &Known) -> Vec<Span> {
         Vec::new()
     }
 
@@ -162,11 +165,12 @@ impl Report for ExportLogsServiceRequest {
         self.resource_logs.retain(|resource| !is_own(resource.resource.as_ref()));
     }
 
-    fn scrub(&mut self) {
+    fn scrub(&mut self, known: &Known) {
         for resource in &mut self.resource_logs {
-            scrub::resource(resource.resource.as_mut());
+            known.resource(resource.resource.as_mut());
             for scope in &mut resource.scope_logs {
-                scope.log_records.iter_mut().for_each(scrub::log_record);
+                known.scope(scope.scope.as_mut());
+                scope.log_records.iter_mut().for_each(|item| known.log_record(item));
             }
         }
     }
@@ -175,7 +179,7 @@ impl Report for ExportLogsServiceRequest {
         self.resource_logs.iter_mut().for_each(|resource| sign(&mut resource.resource));
     }
 
-    fn into_spans(self) -> Vec<Span> {
+    fn into_spans(self, _: &Known) -> Vec<Span> {
         events::read(self)
     }
 

@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 
+use super::known::{self, Known};
 use super::limits;
 
 /// Whether a span can be kept: it has ids, and it has begun.
@@ -14,16 +15,22 @@ pub(super) fn makes_sense(span: &otlp::Span) -> bool {
     is_id(&span.trace_id, 16) && is_id(&span.span_id, 8) && span.start_time_unix_nano > 0
 }
 
-/// The spans of a report that make sense.
-pub(super) fn read(report: ExportTraceServiceRequest) -> Vec<Span> {
+/// By which a span says how many of its attributes were left out.
+const LEFT_OUT: &str = "dwell.left_out";
+
+/// The attributes of a process that its spans keep: who it is.
+const PROCESS: [&str; 2] = ["service.name", "service.instance.id"];
+
+/// The spans of a report that make sense, with the texts of these names.
+pub(super) fn read(report: ExportTraceServiceRequest, known: &Known) -> Vec<Span> {
     let mut spans = Vec::new();
     for resource in report.resource_spans {
         let attributes = resource.resource.map(|resource| resource.attributes).unwrap_or_default();
-        let service = attributes.into_iter().find(|pair| pair.key == "service.name");
-        let service = service.and_then(attribute);
+        let process = attributes.into_iter().filter(|pair| PROCESS.contains(&pair.key.as_str()));
+        let process: Vec<_> = process.filter_map(|pair| attribute(pair, known)).collect();
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-            if let Some(mut span) = read_span(span) {
-                span.attributes.extend(service.clone());
+            if let Some(mut span) = read_span(span, known) {
+                span.attributes.extend(process.iter().cloned());
                 spans.push(span);
             }
         }
@@ -31,7 +38,7 @@ pub(super) fn read(report: ExportTraceServiceRequest) -> Vec<Span> {
     spans
 }
 
-fn read_span(span: otlp::Span) -> Option<Span> {
+fn read_span(span: otlp::Span, known: &Known) -> Option<Span> {
     let trace_id = TraceId(span.trace_id.as_slice().try_into().ok()?);
     let span_id = SpanId(span.span_id.as_slice().try_into().ok()?);
     let parent_id = span.parent_span_id.as_slice().try_into().ok().map(SpanId);
@@ -47,10 +54,15 @@ fn read_span(span: otlp::Span) -> Option<Span> {
         otlp::span::SpanKind::Consumer => SpanKind::Consumer,
         otlp::span::SpanKind::Internal | otlp::span::SpanKind::Unspecified => SpanKind::Internal,
     };
-    let kept = span.attributes.into_iter().filter_map(attribute).take(limits::ATTRIBUTES);
-    // One more for the service's name.
-    let mut attributes = Vec::with_capacity(kept.size_hint().1.unwrap_or_default() + 1);
-    attributes.extend(kept);
+    let told = span.attributes.len();
+    let kept = span.attributes.into_iter().filter_map(|pair| attribute(pair, known));
+    // Some more for the process and what was left out.
+    let mut attributes = Vec::with_capacity(told.min(limits::ATTRIBUTES) + PROCESS.len() + 1);
+    attributes.extend(kept.take(limits::ATTRIBUTES));
+    let left_out = (told - attributes.len()) as u64;
+    if left_out > 0 {
+        attributes.push((LEFT_OUT.into(), Value::from(left_out)));
+    }
     Some(Span {
         trace_id,
         span_id,
@@ -82,16 +94,22 @@ fn failure(status: &otlp::Status, span: &otlp::Span) -> Option<String> {
     Some(limits::shortened(kind.unwrap_or_else(|| "error".to_owned())))
 }
 
-/// An attribute as it is kept.
-pub(super) fn attribute(pair: KeyValue) -> Option<(Text, Value)> {
-    let key = limits::name(pair.key)?;
+/// An attribute as it is kept: numbers and truth values under any name, all else under names that are known.
+fn attribute(pair: KeyValue, known: &Known) -> Option<(Text, Value)> {
+    if pair.key.is_empty() || pair.key.len() > limits::TEXT_BYTES {
+        return None;
+    }
+    let is_known = known.keeps(&pair.key);
     let value = match value(pair.value?, limits::DEPTH)? {
-        Value::Text(address) if limits::is_address(&key) => {
+        Value::Text(address) if limits::is_address(&pair.key) => {
             Value::from(limits::bare_address(&address))
         }
+        Value::Text(text) if pair.key == known::MESSAGE => Value::from(known::message(&text)?),
+        Value::Text(text) if !is_known && !known::is_plain(&text) => return None,
+        Value::List(_) if !is_known => return None,
         other => other,
     };
-    Some((key, value))
+    Some((known::shared(pair.key), value))
 }
 
 /// A value in our form; `None` for bytes and maps, which hold nothing that is measured.

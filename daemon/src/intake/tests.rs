@@ -3,6 +3,7 @@
 mod grpc;
 mod hostile;
 mod onward;
+mod planted;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -144,8 +145,10 @@ fn rich_span() -> otlp::Span {
             pair("n", any_value::Value::IntValue(-5)),
             pair("share", any_value::Value::DoubleValue(0.5)),
             pair("yes", any_value::Value::BoolValue(true)),
+            pair("gen_ai.response.finish_reasons", any_value::Value::ArrayValue(list.clone())),
             pair("list", any_value::Value::ArrayValue(list)),
-            pair("long", text(&"x".repeat(5000))),
+            pair("gen_ai.response.id", text(&"x".repeat(5000))),
+            pair("mine", text("secret")),
             pair("url.full", text("https://api/v1?key=secret")),
             pair("raw", any_value::Value::BytesValue(vec![1])),
         ],
@@ -172,10 +175,15 @@ fn check_rich(span: &Span) {
     assert_eq!(span.attribute("n"), Some(&Value::Int(-5)));
     assert_eq!(span.attribute("share"), Some(&Value::Float(0.5)));
     assert_eq!(span.attribute("yes"), Some(&Value::Bool(true)));
-    assert_eq!(span.attribute("list"), Some(&Value::List(vec!["a".into(), "b".into()])));
-    assert_eq!(span.text("long").map(str::len), Some(limits::TEXT_BYTES));
+    assert_eq!(
+        span.attribute("gen_ai.response.finish_reasons"),
+        Some(&Value::List(vec!["a".into(), "b".into()]))
+    );
+    assert_eq!(span.text("gen_ai.response.id").map(str::len), Some(limits::TEXT_BYTES));
     assert_eq!(span.text("url.full"), Some("https://api/v1"));
     assert!(!format!("{span:?}").contains("secret"), "{span:?}");
+    assert_eq!(span.attribute("list"), None);
+    assert_eq!(span.attribute("dwell.left_out"), Some(&Value::Int(5)));
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub struct Otlp {
     pub rules: Rules,
     /// Whether prompts, answers and texts of logs are handed on to the Collector too.
     pub forward_content: bool,
+    /// Attributes whose texts are kept and handed on beside those known to be harmless; a star at the end stands for any text.
+    pub attributes: Vec<String>,
 }
 
 /// What of the file is about OTLP; the rest is others'.
@@ -51,6 +53,8 @@ struct FileOtlp {
     grpc: Option<FileGrpc>,
     #[serde(default)]
     forward_content: bool,
+    #[serde(default)]
+    attributes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,7 +93,7 @@ impl Otlp {
             None => None,
         };
         let (rules, forward_content) = (Rules::new(file.spans), file.otlp.forward_content);
-        Ok(Self { grpc, rules, forward_content })
+        Ok(Self { grpc, rules, forward_content, attributes: file.otlp.attributes })
     }
 }
 
@@ -107,6 +111,7 @@ mod tests {
             [otlp]
             grpc = "127.0.0.1:5317"
             forward_content = true
+            attributes = ["tenant", "acme.*"]
             [[spans]]
             class = "tool"
             when = { name = "lookup *", "my.kind" = "search" }
@@ -118,6 +123,7 @@ mod tests {
         let read = read.unwrap();
         assert_eq!(read.grpc, Some("127.0.0.1:5317".parse().unwrap()));
         assert!(read.forward_content);
+        assert_eq!(read.attributes, ["tenant", "acme.*"]);
         assert_eq!(read.rules.all().len(), 2);
         assert_eq!(Otlp::parse("otlp.grpc = true").unwrap().grpc, Some(GRPC));
         assert_eq!(Otlp::parse("otlp.grpc = false").unwrap().grpc, None);

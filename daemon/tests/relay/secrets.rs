@@ -79,10 +79,55 @@ async fn plant(address: &str) {
             .header("cookie", "cookie-planted");
         request.body(body).send().await.unwrap().bytes().await.unwrap();
     }
+    plant_in_reports(&client, address).await;
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     let upgrade = "GET /r/r1/u/up/v1/realtime?model=m&key=query-planted HTTP/1.1\r\nhost: d\r\nconnection: upgrade\r\nupgrade: websocket\r\nauthorization: Bearer sk-planted-theirs\r\nsec-websocket-protocol: openai-insecure-api-key.sk-planted-theirs\r\n\r\n";
     connection.write_all(upgrade.as_bytes()).await.unwrap();
     read_to(&mut connection, "200 OK").await;
+}
+
+/// Plants secrets in what an agent reports, under names that are known for it and under one that nobody knows.
+async fn plant_in_reports(client: &reqwest::Client, address: &str) {
+    let names = [
+        "gen_ai.input.messages",
+        "metadata",
+        "process.command_line",
+        "logfire.msg",
+        "nobody.knows",
+    ];
+    let attributes: Vec<serde_json::Value> = names
+        .iter()
+        .map(|name| serde_json::json!({"key": name, "value": {"stringValue": "report-planted"}}))
+        .collect();
+    let resource = serde_json::json!({"attributes": attributes});
+    let event = serde_json::json!({"name": "exception", "attributes": attributes});
+    let span = serde_json::json!({
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "name": "execute_tool f",
+        "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000001000000000",
+        "attributes": attributes, "events": [event], "status": {"code": 2, "message": "status-planted"},
+    });
+    let record = serde_json::json!({
+        "timeUnixNano": "1700000000000000000", "attributes": attributes, "body": {"stringValue": "log-planted"},
+    });
+    let point = serde_json::json!({"asInt": "1", "attributes": attributes});
+    let metric = serde_json::json!({"name": "m", "gauge": {"dataPoints": [point]}});
+    for (signal, report) in [
+        (
+            "traces",
+            serde_json::json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}),
+        ),
+        (
+            "logs",
+            serde_json::json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}),
+        ),
+        (
+            "metrics",
+            serde_json::json!({"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}]}),
+        ),
+    ] {
+        let request = client.post(format!("http://{address}/r/r1/v1/{signal}")).json(&report);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]
@@ -128,6 +173,7 @@ async fn no_secret_leaves_the_program() {
         exported.contains("execute_tool") && exported.contains("dwell.gateway.work"),
         "{exported}"
     );
+    assert!(exported.contains("left out: "), "the agent's reports are handed on");
     check("OTLP", &exported);
     for file in std::fs::read_dir(&data).unwrap() {
         let path = file.unwrap().path();

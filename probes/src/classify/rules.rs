@@ -140,6 +140,11 @@ impl Rules {
         &self.in_order
     }
 
+    /// The attributes that the rules look at.
+    pub fn attributes(&self) -> impl Iterator<Item = &str> {
+        self.in_order.iter().flat_map(|rule| &rule.attributes).map(|(key, _)| &**key)
+    }
+
     /// The class that the first fitting rule gives the span.
     pub fn class_of(&self, span: &Span) -> Option<Class> {
         let mut first = self.in_order.len();
