@@ -21,7 +21,7 @@ use crate::questions::{
 use crate::servers::{promtool, run, until, whole_stack};
 use crate::traces::{
     check_exemplars, check_native_histograms, check_panels, check_parts, check_pushed,
-    check_slowest, wait_for,
+    check_seen_twice, check_slowest, wait_for,
 };
 use crate::traffic::{SLOWER, STEADY, Traffic, exporting};
 
@@ -127,8 +127,9 @@ async fn work(traffic: &Traffic, agents: Option<&Agents>, slower: u64) -> Vec<St
 }
 
 /// Tempo, where it is there, has the runs of these traces and answers every question.
-async fn check_tempo(stack: &Stack, places: &Places, latest: &[String]) {
+async fn check_tempo(stack: &Stack, places: &Places, traffic: &Traffic, latest: &[String]) {
     let Some(parts) = &stack.traces else { return };
+    check_seen_twice(&parts.tempo, &traffic.reported().await).await;
     for trace in latest {
         wait_for(parts, trace).await;
         check_panels(&parts.tempo, trace, MAY_BE_MISSING).await;
@@ -207,7 +208,7 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     let durations = "gen_ai_invoke_agent_duration_seconds_bucket";
     let traces = exemplars(prometheus, durations).await;
     assert!(traces.iter().any(|trace| trace.starts_with("d3e1")), "{traces:?}");
-    check_tempo(&stack, &places, &latest).await;
+    check_tempo(&stack, &places, &traffic, &latest).await;
     if let (Some(_), Some(agents)) = (&stack.traces, &agents) {
         check_pushed(prometheus, &agents.addr().to_string(), PUSHED).await;
     }

@@ -155,6 +155,43 @@ pub(crate) async fn check_panels(tempo: &Server, trace: &str, excused: &[&str]) 
     until("an answer to every query", whole).await;
 }
 
+/// How many spans the answer has, or the sum of its samples.
+async fn counted(tempo: &Server, question: &str) -> f64 {
+    let (start, end) = own_range(&json!({"time": {"from": "now-1h", "to": "now"}}));
+    let (start, end) = (start.to_string(), end.to_string());
+    let asked =
+        [("q", question), ("start", &*start), ("end", &*end), ("limit", "200"), ("spss", "100")];
+    if question.contains("_over_time(") {
+        let answer = tempo.json("/api/metrics/query_range", &asked[..3]).await.unwrap();
+        let samples = list(&answer, "series").iter().flat_map(|one| list(one, "samples"));
+        return samples.filter_map(|sample| sample["value"].as_f64()).sum();
+    }
+    let answer = tempo.json("/api/search", &asked).await.unwrap();
+    let sets = list(&answer, "traces").iter().flat_map(|trace| list(trace, "spanSets"));
+    sets.map(|set| list(set, "spans").len() as f64).sum()
+}
+
+/// In the dashboard of one run a call counts once, whoever saw it: see [`crate::traffic::Traffic::reported`].
+pub(crate) async fn check_seen_twice(tempo: &Server, trace: &str) {
+    let calls =
+        format!("{{ trace:id = \"{trace}\" && span.gen_ai.operation.name =~ \"chat|gener.*\" }}");
+    for all in [calls.clone(), format!("{calls} | count_over_time()")] {
+        until("all reports of calls", async || (counted(tempo, &all).await == 5.0).then_some(()))
+            .await;
+    }
+    let (_, board) =
+        dashboards().into_iter().find(|(_, board)| board["uid"] == "dwell-run").unwrap();
+    let ask = async |title: &str| {
+        let panel = panels(&board).find(|panel| panel["title"] == title).unwrap();
+        let question = list(panel, "targets").last().map(|target| text(target, "query")).unwrap();
+        counted(tempo, &chosen(question, trace)).await
+    };
+    assert_eq!(ask("Calls").await, 3.0);
+    assert_eq!(ask("Tools").await, 1.0);
+    // The last of its questions: output tokens.
+    assert_eq!(ask("Tokens of each call").await, 28.0);
+}
+
 /// The values of an attribute of the runs that the table of the slowest shows when a variable is chosen so.
 async fn slowest(
     tempo: &Server,

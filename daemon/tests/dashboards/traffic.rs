@@ -157,6 +157,48 @@ impl Traffic {
         trace
     }
 
+    /// A run whose agent reports its spans: a tool, two calls that the daemon relayed as well, of 4 tokens each, and one of 20 that went elsewhere;
+    /// returns its trace.
+    pub(crate) async fn reported(&self) -> String {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let trace = format!("d3e1{number:028x}");
+        let id = |span: u64| format!("{:016x}", (number << 16) + span);
+        let start = Stamp::now().0;
+        let span = |(own, parent): (u64, u64), operation: &str, tokens: u64| {
+            let mut span = json!({
+                "traceId": trace, "spanId": id(own), "name": operation, "kind": 3,
+                "startTimeUnixNano": start.to_string(), "endTimeUnixNano": Stamp::now().0.to_string(),
+                "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": operation}}],
+            });
+            if parent > 0 {
+                span["parentSpanId"] = json!(id(parent));
+            }
+            if tokens > 0 {
+                let used = json!({"key": "gen_ai.usage.output_tokens", "value": {"intValue": tokens.to_string()}});
+                span["attributes"].as_array_mut().unwrap().push(used);
+            }
+            span
+        };
+        let mut spans = Vec::new();
+        for (call, http) in [(2, 3), (4, 5)] {
+            let url = format!("http://{}/v1/chat/completions", self.addr());
+            let place = format!("00-{trace}-{}-01", id(http));
+            let asked =
+                json!({"model": "relayed", "messages": [{"role": "user", "content": "hello"}]});
+            let answer = self.client.post(url).header("traceparent", place).json(&asked);
+            answer.send().await.unwrap().bytes().await.unwrap();
+            spans.extend([span((call, 1), "chat", 4), span((http, call), "POST", 0)]);
+        }
+        spans.extend([
+            span((6, 1), "generate_content", 20),
+            span((7, 1), "execute_tool", 0),
+            span((1, 0), "invoke_agent", 0),
+        ]);
+        let spans = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]});
+        assert_eq!(self.post("/v1/traces", spans).await, 200);
+        trace
+    }
+
     /// What a reader of metrics that asks for this type gets.
     pub(crate) async fn metrics(&self, accept: &str) -> String {
         let url = format!("http://{}/metrics", self.addr());
