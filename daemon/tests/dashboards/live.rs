@@ -16,7 +16,8 @@ use crate::agents::Agents;
 use crate::files::text;
 use crate::parts::{Places, Stack};
 use crate::questions::{
-    all_recorded, check_first_run, check_questions, check_rules, exemplars, has_numbers, missing,
+    all_recorded, check_first_run, check_questions, check_quiet, check_rows, check_rules,
+    exemplars, has_numbers, missing,
 };
 use crate::servers::{promtool, run, until, whole_stack};
 use crate::traces::{
@@ -123,6 +124,7 @@ async fn work(traffic: &Traffic, agents: Option<&Agents>, slower: u64) -> Vec<St
         turn += 1;
     }
     traffic.ask().await;
+    traffic.run("", 1).await;
     last.into_iter().flatten().collect()
 }
 
@@ -204,6 +206,7 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     .await;
 
     check_questions(prometheus).await;
+    check_rows(prometheus).await;
     check_rules(prometheus).await;
     let durations = "gen_ai_invoke_agent_duration_seconds_bucket";
     let traces = exemplars(prometheus, durations).await;
@@ -225,6 +228,7 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
         assert!(text(&alert["annotations"], "dashboard").ends_with("var-agent=slower"), "{alert}");
         assert!(runs_to_look_at(words, folder).contains(SLOWER), "{words}");
     }
+    check_quiet(prometheus).await;
     for alert in stack.told.lock().unwrap().iter() {
         runs_to_look_at(text(&alert["annotations"], "description"), folder);
     }

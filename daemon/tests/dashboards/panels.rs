@@ -149,6 +149,85 @@ fn every_variable_that_is_used_is_there() {
 }
 
 #[test]
+fn every_variable_that_is_there_is_used() {
+    for (file, board) in dashboards() {
+        let variables = list(&board["templating"], "list");
+        let asked: Vec<&str> = panels(&board)
+            .flat_map(|panel| list(panel, "targets"))
+            .flat_map(|target| [text(target, "expr"), text(target, "query")])
+            .chain(variables.iter().map(|variable| text(variable, "definition")))
+            .collect();
+        for variable in variables.iter().filter(|variable| variable["type"] != "datasource") {
+            let name = text(variable, "name");
+            let used = [format!("${name}"), format!("${{{name}")];
+            let used = asked.iter().any(|asked| used.iter().any(|name| asked.contains(name)));
+            assert!(used, "{file}: nothing follows ${name}");
+        }
+    }
+}
+
+/// Which of a user's choices each selector of a PromQL expression follows.
+fn followed(expression: &str) -> Vec<BTreeSet<&'static str>> {
+    let selectors = expression.split('{').skip(1).map(|after| after.split('}').next().unwrap());
+    let choices = |selector: &str| {
+        ["$agent", "$model", "$upstream"]
+            .into_iter()
+            .filter(|choice| selector.contains(*choice))
+            .collect()
+    };
+    selectors.map(choices).collect()
+}
+
+#[test]
+fn what_is_divided_is_the_same_calls_above_and_below() {
+    let mut count = 0;
+    for (file, board) in dashboards() {
+        for panel in panels(&board) {
+            for expression in expressions(panel) {
+                let followed = followed(expression);
+                let same = followed.iter().all(|choices| Some(choices) == followed.first());
+                assert!(same, "{file}: {}: {followed:?} in {expression}", panel["title"]);
+                count += followed.len();
+            }
+        }
+    }
+    assert!(count > 100, "{count} selectors");
+}
+
+#[test]
+fn points_lie_closer_than_the_shortest_window() {
+    for (file, board) in dashboards() {
+        for panel in panels(&board) {
+            let over_time = list(panel, "targets").iter().any(|target| {
+                target["range"] == true && text(target, "expr").contains("[$window]")
+            });
+            // Five minutes, over a week; Prometheus answers with 11,000 points at most.
+            let points = panel["maxDataPoints"].as_u64().unwrap_or(0);
+            let close = (7 * 24 * 12..11_000).contains(&points);
+            assert!(!over_time || close, "{file}: {}: {points}", panel["title"]);
+        }
+    }
+}
+
+#[test]
+fn percentiles_are_neither_stacked_nor_averaged() {
+    for (file, board) in dashboards() {
+        for panel in panels(&board) {
+            if !expressions(panel)
+                .any(|asked| asked.contains("_quantile(") || asked.contains("p95"))
+            {
+                continue;
+            }
+            let place = format!("{file}: {}", panel["title"]);
+            let stacking = &panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"];
+            assert!(stacking.is_null() || stacking == "none", "{place}");
+            let legend = list(&panel["options"]["legend"], "calcs");
+            assert!(!legend.iter().any(|calculated| calculated == "mean"), "{place}");
+        }
+    }
+}
+
+#[test]
 fn links_set_variables_that_are_there() {
     let boards = dashboards();
     let mut texts: Vec<String> = boards.iter().map(|(_, board)| board.to_string()).collect();

@@ -132,6 +132,56 @@ pub(crate) async fn check_questions(prometheus: &Server) {
     assert!(asked > 60, "{asked} queries");
 }
 
+/// By what a table or chart has its rows, of all its series: a label that must be there, whoever ran.
+fn row_label(panel: &Value) -> Option<&str> {
+    let mut labels = list(panel, "transformations")
+        .iter()
+        .flat_map(|one| [text(&one["options"], "rowField"), text(&one["options"], "byField")]);
+    labels.find(|label| !label.is_empty())
+}
+
+/// Rows have names, those of nobody too: a label that no series has is no field in Grafana, and there are no rows.
+pub(crate) async fn check_rows(prometheus: &Server) {
+    let mut nobody = 0;
+    for (_, board) in dashboards() {
+        for panel in panels(&board) {
+            let Some(label) = row_label(panel) else { continue };
+            for expression in expressions(panel) {
+                let query = chosen(expression, "");
+                let answer = prometheus.ask("/api/v1/query", &[("query", &*query)]).await.unwrap();
+                for series in list(&answer, "result") {
+                    let name = text(&series["metric"], label);
+                    assert!(!name.is_empty(), "{}: {series}", panel["title"]);
+                    nobody += u32::from(name == "(none)");
+                }
+            }
+        }
+    }
+    assert!(nobody > 0, "the run of nobody");
+}
+
+/// Where nothing runs, what shows the moment says so and no `NaN`.
+pub(crate) async fn check_quiet(prometheus: &Server) {
+    let asked = |expression: &str| chosen(&expression.replace("$window", "5s"), "");
+    until("a quiet moment", async || {
+        let calls = "sum(increase(dwell_tokens_total[5s])) + sum(increase(dwell_runs_total[5s]))";
+        let answer = prometheus.ask("/api/v1/query", &[("query", calls)]).await.unwrap();
+        (answer["result"][0]["value"][1] == "0").then_some(())
+    })
+    .await;
+    for (file, board) in dashboards() {
+        for panel in panels(&board) {
+            let moment = list(panel, "targets").iter().filter(|target| target["instant"] == true);
+            for target in moment {
+                let query = asked(text(target, "expr"));
+                let answer = prometheus.ask("/api/v1/query", &[("query", &*query)]).await.unwrap();
+                let none = !list(&answer, "result").iter().any(|one| one["value"][1] == "NaN");
+                assert!(none, "{file}: {}: {answer}", panel["title"]);
+            }
+        }
+    }
+}
+
 /// Panels that show an agent's first run, by their dashboards and titles.
 const SHOW_A_FIRST_RUN: &[(&str, &str)] = &[
     ("dwell-where", "Runs"),
