@@ -5,6 +5,7 @@ mod ask;
 mod call;
 mod client;
 mod refusal;
+mod so_far;
 #[cfg(test)]
 mod tests;
 mod voice;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dwell_engine::backend::{Backend, ModelCard};
@@ -31,6 +33,7 @@ use crate::record::{Recorder, keys};
 use ask::{Asked, NotAsked, Route};
 use call::Call;
 use client::Client;
+use so_far::Since;
 
 /// What the model APIs are served from.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub struct Gateway {
     pub ledger: Handle,
     /// Whether the phases of calls are kept.
     pub tracing: bool,
+    /// Whether answers carry what they took so far as a `Server-Timing` header.
+    pub server_timing: bool,
 }
 
 impl fmt::Debug for Gateway {
@@ -60,7 +65,9 @@ pub fn routes(gateway: Gateway) -> Router {
             .route(&format!("{base}/v1/models"), get(models).fallback(wrong_method))
             .route(&format!("{base}/v1/models/{{*model}}"), get(model).fallback(wrong_method));
     }
-    router.fallback(no_route).with_state(gateway)
+    let told = gateway.server_timing;
+    let router = router.fallback(no_route).with_state(gateway);
+    if told { router.layer(from_fn(so_far::tell)) } else { router }
 }
 
 async fn chat(State(gateway): State<Gateway>, run: RawPathParams, request: Request) -> Response {
@@ -149,7 +156,8 @@ impl Gateway {
         };
         let timeline = recorder.timeline();
         let (client, response) = Client::new(marks.clone());
-        let call = Call { recorder, client, voice, last: links.last().copied() };
+        let since = self.server_timing.then(|| Since { start, submitted: Stamp::now() });
+        let call = Call { recorder, client, voice, last: links.last().copied(), since };
         tokio::spawn(call.run(backend, request, timeline));
         response.await.unwrap_or_else(|_| {
             let message = "the call was cut off; see the daemon's log".to_owned();

@@ -312,7 +312,9 @@ fn model_routes(
     let models = backend.iter().flat_map(|backend| backend.models());
     let models: Vec<String> = models.map(|model| model.id.clone()).collect();
     let (ledger, tracing) = (ledger.clone(), settings.tracing);
-    let router = gateway::routes(Gateway { backend, ledger: ledger.clone(), tracing });
+    let server_timing = settings.upstreams.server_timing;
+    let gateway = Gateway { backend, ledger: ledger.clone(), tracing, server_timing };
+    let router = gateway::routes(gateway);
     if settings.upstreams.list.is_empty() && settings.upstreams.mcp.is_empty() {
         return Ok(router);
     }

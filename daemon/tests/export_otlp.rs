@@ -138,8 +138,12 @@ impl Daemon {
         let exporter = Some(exporter);
         let runs = runs.start(Outlets { store, export, metrics: None });
         let backend = Arc::new(Fake::new(4, move |_| script.clone()));
-        let gateway =
-            Gateway { backend: Some(backend.clone()), ledger: ledger.clone(), tracing: true };
+        let gateway = Gateway {
+            backend: Some(backend.clone()),
+            ledger: ledger.clone(),
+            tracing: true,
+            server_timing: true,
+        };
         let api = Api::new(ledger.clone(), Some(backend.as_ref()));
         let router = Router::new().merge(gateway::routes(gateway)).merge(api::routes(api));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -16,6 +16,7 @@ use dwell_wire::openai::{Error, FinishReason, TokenLikelihood, TokenLogprob, Too
 use dwell_wire::sse;
 
 use super::client::Client;
+use super::so_far::{self, Since};
 use super::voice::{Close, Said, Voice};
 use super::{refusal, work};
 use crate::record::{Ended, Recorder, keys};
@@ -30,6 +31,8 @@ pub(super) struct Call {
     pub(super) voice: Voice,
     /// The conversation so far; `None` for raw prompts.
     pub(super) last: Option<Link>,
+    /// What its answer says of its times counts from there; `None` where it says nothing.
+    pub(super) since: Option<Since>,
 }
 
 impl Call {
@@ -109,6 +112,7 @@ impl Call {
     /// Tells a client that waits for a long prompt how far it is, in the form of `mlx_lm.server`.
     fn keep_alive(&mut self, processed: u32, total: u32) {
         if self.voice.streams {
+            self.tell_times(None);
             self.client.stream(sse::comment(&format!("keepalive {processed}/{total}")));
         }
     }
@@ -157,9 +161,18 @@ impl Call {
         self.stream(|voice| voice.arguments(index, json));
     }
 
+    /// Writes into the response's head what was taken so far, if that is yet to be sent.
+    fn tell_times(&mut self, timeline: Option<&Timeline>) {
+        if let (Some(since), false) = (self.since, self.client.has_begun()) {
+            let told = timeline.map_or_else(|| since.waiting(), |work| since.answered(work));
+            so_far::add(self.client.headers(), told);
+        }
+    }
+
     /// Sends what `write` writes, to a client that wants a stream.
     fn stream(&mut self, write: impl FnOnce(&Voice) -> Vec<u8>) {
         if self.voice.streams {
+            self.tell_times(None);
             let mut bytes = self.voice.begin();
             bytes.extend_from_slice(&write(&self.voice));
             self.client.stream(bytes);
@@ -192,6 +205,7 @@ impl Call {
             self.voice.whole(said, &close)
         };
         outcome.timeline.record(Phase::Emit, done, Stamp::now());
+        self.tell_times((!self.voice.streams).then_some(&outcome.timeline));
         self.recorder.answer_links =
             keys::answer_link(self.last, &said.message()).into_iter().collect();
         self.recorder.http.finish_reasons = vec![finish.as_str().to_owned()];
@@ -206,6 +220,7 @@ impl Call {
 
     /// The engine gave up after it had taken the request.
     fn fail(mut self, error: &Error, outcome: Outcome, said: &Said) {
+        self.tell_times(None);
         let begun = self.client.has_begun();
         let status = if begun { 200 } else { error.status() };
         self.write_down(Ending::Failed(error.to_string()), status, outcome, said);
@@ -218,6 +233,7 @@ impl Call {
 
     /// The engine never took the request, or ended without a word.
     fn refuse(mut self, error: &Error) {
+        self.tell_times(None);
         let begun = self.client.has_begun();
         let status = if begun { 200 } else { error.status() };
         self.recorder.refused(error.to_string(), status);

@@ -47,6 +47,11 @@ impl Client {
         !matches!(self.place, Place::Head(_))
     }
 
+    /// Headers that the response will have, as long as its head has not been sent.
+    pub(super) const fn headers(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
     /// Sends the next bytes of a stream of events, before the first of them the head. The connection writes both at once.
     pub(super) fn stream(&mut self, bytes: Vec<u8>) {
         if bytes.is_empty() {

@@ -36,7 +36,8 @@ impl Server {
 
     async fn with(backend: Option<Arc<dyn Backend>>, tracing: bool) -> Self {
         let (ledger, events) = Handle::channel(64);
-        let router = routes(Gateway { backend, ledger: ledger.clone(), tracing });
+        let router =
+            routes(Gateway { backend, ledger: ledger.clone(), tracing, server_timing: true });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let listener = listener.tap_io(|connection| connection.set_nodelay(true).unwrap());

@@ -106,7 +106,12 @@ async fn run_and_stop(variables: &[(&str, String)]) {
     let metrics = Some(push.sink.clone());
     let runs = runs.start(Outlets { store, export: None, metrics });
     let api = Api::new(ledger.clone(), Some(backend.as_ref()));
-    let gateway = Gateway { backend: Some(backend), ledger: ledger.clone(), tracing: true };
+    let gateway = Gateway {
+        backend: Some(backend),
+        ledger: ledger.clone(),
+        tracing: true,
+        server_timing: true,
+    };
     let intake = Intake::new(ledger, Rules::default(), Outward::default());
     let router = gateway::routes(gateway).merge(api::routes(api)).merge(intake::routes(intake));
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

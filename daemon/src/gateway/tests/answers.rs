@@ -36,6 +36,10 @@ async fn a_whole_answer_has_text_usage_and_times() {
     assert_eq!(response.status(), 200);
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     assert!(!response.headers().contains_key("x-dwell-run"));
+    let times = response.headers()["server-timing"].to_str().unwrap().to_owned();
+    for phase in ["receive;dur=", "prefill;dur=4.000", "draft;dur=1.000", "verify;dur=2.000"] {
+        assert!(times.contains(phase), "{times}");
+    }
     let body: Value = response.json().await.unwrap();
     assert_eq!(body["object"], "chat.completion");
     assert_eq!(body["id"], format!("chatcmpl-{id}"));
@@ -374,4 +378,16 @@ async fn without_tracing_no_phase_is_kept() {
     let departure = server.departure().await;
     assert!(departure.timeline.entries().is_empty());
     assert!(departure.timeline.first_token().is_some());
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_account_so_far() {
+    let server = Server::new(scripted(Script::text(&["Hello"]))).await;
+    let stream = server.post("/v1/chat/completions", &question(true)).await;
+    let refused = server.post("/v1/chat/completions", &json!({})).await;
+    let list = reqwest::get(server.url("/v1/models")).await.unwrap();
+    for (response, phase) in [(stream, "wait;dur="), (refused, "receive;"), (list, "receive;")] {
+        let times = response.headers()["server-timing"].to_str().unwrap();
+        assert!(times.starts_with("receive;dur=") && times.contains(phase), "{times}");
+    }
 }
