@@ -10,6 +10,7 @@ mod decode;
 mod download;
 mod headers;
 mod link;
+mod memory;
 mod models;
 mod passage;
 mod reading;
@@ -19,6 +20,7 @@ mod transport;
 mod tunnel;
 mod upload;
 mod watch;
+mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,10 +30,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use dwell_probes::time::Stamp;
-use dwell_wire::server_timing;
 use dwell_wire::upstream::{Api, Form, Problem, refusal};
 use tower_service::Service as _;
 
@@ -39,8 +40,8 @@ use crate::ids;
 use crate::ledger::Handle;
 use crate::record::keys;
 use crate::settings::{Upstream, Upstreams};
-use client::{Answer, Client, Told};
-use download::{Download, Observer};
+use client::Client;
+use memory::Memory;
 use passage::Passage;
 use reading::Call;
 use target::{Path, Searched};
@@ -48,6 +49,13 @@ use transport::Steps;
 pub use tunnel::Tunnels;
 use upload::Upload;
 use watch::Watch;
+use watcher::{Manner, Watcher};
+
+/// Bytes of copies that may wait to be read to their end, over all calls.
+const COPIES: usize = 128 << 20;
+
+/// Bytes of requests that may be held back while their models are looked for, over all calls.
+const HELD_BACK: usize = 256 << 20;
 
 /// Models that this process serves itself, beside those of the upstreams.
 #[derive(Clone)]
@@ -82,6 +90,8 @@ struct Inner {
     ledger: Handle,
     tunnels: Tunnels,
     tracing: bool,
+    copies: Memory,
+    held_back: Memory,
 }
 
 /// Who answers a request.
@@ -103,7 +113,10 @@ impl Relay {
             list.iter().cloned().map(Client::new).collect()
         };
         let (tools, clients) = (clients(&upstreams.mcp)?, clients(&upstreams.list)?);
-        Ok(Self(Arc::new(Inner { upstreams, clients, tools, own, ledger, tunnels, tracing })))
+        let (copies, held_back) = (Memory::new(COPIES), Memory::new(HELD_BACK));
+        let inner =
+            Inner { upstreams, clients, tools, own, ledger, tunnels, tracing, copies, held_back };
+        Ok(Self(Arc::new(inner)))
     }
 }
 
@@ -115,10 +128,11 @@ pub fn routes(relay: Relay) -> Router {
 async fn answer(State(relay): State<Relay>, request: Request) -> Response {
     let start = Stamp::now();
     let form = Form::of(Path::of(request.uri()).rest);
-    match relay.0.answer(request, start).await {
-        Ok(response) => response,
-        Err(problem) => refused(form, &problem),
-    }
+    relay.0.answer(request, start).await.unwrap_or_else(|problem| {
+        let mut response = refused(form, &problem);
+        relay.0.tell_times(&mut response, start, None);
+        response
+    })
 }
 
 /// A problem as a response.
@@ -141,7 +155,9 @@ impl Inner {
             let (keys, rest) = (keys::run_keys(request.headers(), path.run, Vec::new()), path.rest);
             let rest = if rest == "/" { String::new() } else { rest.to_owned() };
             let client = self.tools(name)?;
-            return tools::relay(client, &self.ledger, request, (keys, &rest), start).await;
+            let desk =
+                tools::Desk { ledger: &self.ledger, server_timing: self.upstreams.server_timing };
+            return tools::relay(client, desk, request, (keys, &rest), start).await;
         }
         let (mut parts, body) = request.into_parts();
         let switch = tunnel::Switch::of(&mut parts);
@@ -150,19 +166,22 @@ impl Inner {
         let named = path.upstream.map(|name| self.named(name)).transpose()?;
         let several = self.clients.len() + usize::from(self.own.is_some()) > 1;
         if named.is_none() && several && parts.method == Method::GET && path.rest == "/v1/models" {
-            let fallback = self.upstreams.fallback();
-            return Ok(models::merged(
-                self.own_models().await,
-                &self.clients,
-                fallback,
-                &parts.headers,
-            )
-            .await);
+            let (fallback, routed) = (self.upstreams.fallback(), Stamp::now());
+            let own = self.own_models().await;
+            let mut list = models::merged(own, &self.clients, fallback, &parts.headers).await;
+            self.tell_times(&mut list, start, Some(routed));
+            return Ok(list);
         }
         let (answers, searched) = match named {
             Some(index) => (Answers::Upstream(index), Searched::nothing(body)),
             None if several && posted => {
-                let searched = target::find_model(body).await.map_err(|_| client_gone())?;
+                let encoding = encoding(&parts.headers);
+                let searched = target::find_model(body, encoding, &self.held_back).await;
+                let searched = searched.map_err(|_| client_gone())?;
+                if searched.given_up {
+                    let path = path.rest;
+                    tracing::warn!(%path, "a request is too long for its model to be found, or is compressed in a way that is not known; whoever serves what no route names gets it: name the upstream in the path, as /u/NAME");
+                }
                 (self.for_model(searched.model.as_deref())?, searched)
             }
             None => {
@@ -178,12 +197,23 @@ impl Inner {
                 match switch {
                     Some(switch) => {
                         let Self { ledger, tunnels, tracing, .. } = self;
-                        let desk = tunnel::Desk { ledger, tunnels, tracing: *tracing };
+                        let server_timing = self.upstreams.server_timing;
+                        let desk =
+                            tunnel::Desk { ledger, tunnels, tracing: *tracing, server_timing };
                         tunnel::relay(desk, client, parts, switch, start).await
                     }
                     None => self.ask(client, parts, searched, start).await,
                 }
             }
+        }
+    }
+
+    /// Writes what was taken by now into a response of our own, `routed` when it was known who answers.
+    fn tell_times(&self, response: &mut Response, start: Stamp, routed: Option<Stamp>) {
+        if self.upstreams.server_timing {
+            let none = Steps::new();
+            let times = watcher::so_far(start, routed.unwrap_or_else(Stamp::now), &none);
+            watcher::tell(response.headers_mut(), times);
         }
     }
 
@@ -222,7 +252,7 @@ impl Inner {
     }
 
     async fn ask_own(&self, parts: Parts, searched: Searched) -> Response {
-        let (upload, _) = Upload::new(searched.read, searched.rest, false);
+        let (upload, _) = Upload::new(searched.begun, searched.rest, None);
         let request = Request::from_parts(parts, Body::new(upload));
         match &self.own {
             Some(own) => match own.router.clone().call(request).await {
@@ -253,23 +283,16 @@ impl Inner {
         searched: Searched,
         start: Stamp,
     ) -> Result<Response, Problem> {
-        let Searched { model, read, rest, waited_ns } = searched;
+        let Searched { model, given_up, begun, rest, waited_ns } = searched;
         let path = Path::of(&parts.uri);
         let api = Api::of(path.rest).filter(|_| parts.method == Method::POST);
-        let (upload, progress) = Upload::new(read, rest, api.is_some());
+        let (upload, progress) = Upload::new(begun, rest, api.map(|_| &self.copies));
         let span_id = ids::span_id();
         let keys = keys::run_keys(&parts.headers, path.run, Vec::new());
-        // Who has told no trace is in the run's, whose name tells it, or in a new one.
-        let of_run = || keys.run.as_deref().map_or_else(ids::trace_id, ids::trace_id_of);
-        let mut trace = (api.is_some() && keys.parent.is_none()).then(of_run);
-        let mut passage = None;
-        if api.is_none() {
-            let about = (start, span_id);
-            passage = Passage::new(self.ledger.clone(), keys.clone(), None, &parts, about);
-            trace = passage.as_ref().map(Passage::trace_id);
-        }
-        let mut passage = passage.map(Box::new);
-        let mut watch = api.map(|api| {
+        let (mut watcher, trace) = if let Some(api) = api {
+            // Who has told no trace is in the run's, whose name tells it, or in a new one.
+            let of_run = || keys.run.as_deref().map_or_else(ids::trace_id, ids::trace_id_of);
+            let told_trace = keys.parent.is_none().then(of_run);
             let call = Call {
                 api,
                 path: parts.uri.path().to_owned(),
@@ -277,60 +300,38 @@ impl Inner {
                 start,
                 span_id,
                 keys,
-                told_trace: trace,
+                told_trace,
                 model,
+                encoding: encoding(&parts.headers).to_owned(),
+                given_up,
+                copies: self.copies.clone(),
             };
             let mut watch = Watch::new(self.ledger.clone(), self.tracing, call, progress.clone());
             watch.time.client_wait_ns = waited_ns;
             watch.time.route_ns = watch.way.routed.since(start).saturating_sub(waited_ns);
-            Box::new(watch)
-        });
+            (Watcher::call(watch, start), told_trace)
+        } else {
+            let about = (start, span_id);
+            let passage = Passage::new(self.ledger.clone(), keys, None, &parts, about);
+            let trace = passage.as_ref().map(Passage::trace_id);
+            (Watcher::other(passage, start), trace)
+        };
         let form = Form::of(path.rest);
-        let uri = asked_uri(&client.upstream.path(path.rest), parts.uri.query())?;
-        parts.uri = uri;
+        parts.uri = asked_uri(&client.upstream.path(path.rest), parts.uri.query())?;
         let key = client.upstream.key.as_ref();
         headers::request(&mut parts.headers, &client.authority, key, form, (span_id, trace));
         let request = Request::from_parts(parts, upload);
-        let mut untold = Steps::new();
-        let told = match (&mut watch, &mut passage) {
-            (Some(watch), _) => Told::Call(watch),
-            (None, Some(passage)) => Told::Steps(&mut passage.steps),
-            (None, None) => Told::Steps(&mut untold),
-        };
-        let answered = client.ask(request, &progress, told).await;
-        let Answer { response, link } = match answered {
-            Ok(answer) => answer,
-            Err(problem) => {
-                if let Some(watch) = &mut watch {
-                    watch.end(Some((problem.status, problem.message.clone())));
-                }
-                if let Some(passage) = &mut passage {
-                    passage.end(Some((problem.status, problem.message.clone())));
-                }
-                return Err(problem);
-            }
-        };
-        let (mut parts, body) = response.into_parts();
-        headers::strip(&mut parts.headers);
-        if let Some(watch) = &mut watch {
-            watch.head(parts.status.as_u16(), &parts.headers);
-            let so_far = server_timing::format(watch.so_far());
-            if let (true, Ok(value)) =
-                (self.upstreams.server_timing, HeaderValue::from_str(&so_far))
-            {
-                parts.headers.append("server-timing", value);
-            }
-        }
-        if let Some(passage) = &mut passage {
-            passage.head(parts.status.as_u16(), &parts.headers);
-        }
-        let observer: Option<Box<dyn Observer>> = match (watch, passage) {
-            (Some(watch), _) => Some(watch),
-            (None, passage) => passage.map(|passage| passage as _),
-        };
-        let download = Download::new(body, link, client.clone(), observer);
-        Ok(Response::from_parts(parts, Body::new(download)))
+        let answered = client.ask(request, &progress, watcher.told()).await;
+        let server_timing = self.upstreams.server_timing;
+        let manner = Manner { form, server_timing, patient: false };
+        Ok(watcher.respond(answered, client, manner))
     }
+}
+
+/// How a body is compressed; empty where it is not.
+fn encoding(headers: &HeaderMap) -> &str {
+    let told = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    told.map(str::trim).filter(|told| !told.eq_ignore_ascii_case("identity")).unwrap_or_default()
 }
 
 /// What the upstream is asked for.

@@ -25,6 +25,8 @@ pub struct ServerTimes {
     pub draft_ns: Option<u64>,
     /// The work as a whole, in nanoseconds, where it is not divided.
     pub total_ns: Option<u64>,
+    /// The work until the response's head, in nanoseconds: of a stream not all.
+    pub head_ns: Option<u64>,
 }
 
 impl ServerTimes {
@@ -34,6 +36,7 @@ impl ServerTimes {
             || self.prefill_ns.is_some()
             || self.decode_ns.is_some()
             || self.total_ns.is_some()
+            || self.head_ns.is_some()
     }
 
     /// Takes from `other` what is not known yet, and its name where ours has no figures.
@@ -47,6 +50,7 @@ impl ServerTimes {
             (&mut self.decode_ns, other.decode_ns),
             (&mut self.draft_ns, other.draft_ns),
             (&mut self.total_ns, other.total_ns),
+            (&mut self.head_ns, other.head_ns),
         ] {
             *mine = mine.or(theirs);
         }
@@ -55,17 +59,23 @@ impl ServerTimes {
 
 /// When what was seen of an upstream's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Marks {
     /// The request was sent.
     pub sent: Stamp,
     /// The response's head was there.
     pub head: Stamp,
-    /// The first token of a stream; of an answer in one piece its body's first byte. `None` when neither came.
+    /// The first token of a stream; of an answer in one piece its body's first byte. `None` when neither came: then it was waited for to
+    /// the end.
     pub answer: Option<Stamp>,
     /// The last token of a stream; of an answer in one piece the same as `answer`.
     pub last: Option<Stamp>,
     /// The response's last byte.
     pub end: Stamp,
+    /// Whether more of the answer was waited for when it ended.
+    pub cut: bool,
+    /// Whether the server refused the request, which is no work.
+    pub refused: bool,
     /// Whether the answer came token by token.
     pub streamed: bool,
     /// Whether the server told how far it was with the prompt before its first token.
@@ -79,31 +89,40 @@ pub fn record(timeline: &mut Timeline, marks: &Marks, times: &ServerTimes) {
     let end = marks.end.max(head);
     timeline.record(Phase::Wait, marks.sent, head);
     timeline.record(Phase::Stream, head, end);
-    let Some(answer) = marks.answer.map(|at| at.max(marks.sent).min(end)) else { return };
-    let last = marks.last.unwrap_or(answer).max(answer).min(end);
+    if marks.refused {
+        return;
+    }
+    let answer = marks.answer.unwrap_or(end).max(marks.sent).min(end);
+    let last = if marks.cut { end } else { marks.last.unwrap_or(answer).max(answer).min(end) };
     let whole = !marks.streamed;
-    let mut until_answer = Vec::with_capacity(5);
     let known = |phase, ns: Option<u64>| ns.map(|ns| (phase, ns, Timing::Reported));
+    let mut until_answer = Vec::with_capacity(5);
     until_answer.extend(known(Phase::Queue, times.queue_ns));
     until_answer.extend(known(Phase::Prefill, times.prefill_ns));
     if whole {
         until_answer.extend(decoding(times));
     }
     if until_answer.is_empty() {
-        until_answer.extend(known(Phase::Generate, times.total_ns));
+        let until_head = times.head_ns.filter(|_| whole);
+        until_answer.extend(known(Phase::Generate, times.total_ns.or(until_head)));
     }
-    if until_answer.is_empty() {
-        let phase = if marks.prefill_seen { Phase::Prefill } else { Phase::Generate };
-        until_answer.push((phase, u64::MAX, Timing::Inferred));
+    let phase = if marks.prefill_seen { Phase::Prefill } else { Phase::Generate };
+    let inferred = |phase| [(phase, u64::MAX, Timing::Inferred)];
+    match times.head_ns {
+        // How the network's part divides into there and back is not known.
+        _ if !until_answer.is_empty() => {
+            place(timeline, (marks.sent, answer), head, &until_answer, true);
+        }
+        Some(ns) => {
+            let until_head = [(phase, ns, Timing::Reported)];
+            place(timeline, (marks.sent, head.min(answer)), head, &until_head, true);
+            place(timeline, (head, answer), head, &inferred(phase), false);
+        }
+        None => place(timeline, (marks.sent, answer), head, &inferred(phase), true),
     }
-    // How the network's part divides into there and back is not known.
-    place(timeline, (marks.sent, answer), head, &until_answer, true);
-    if whole {
-        return;
-    }
-    let mut from_answer = decoding(times);
-    if from_answer.is_empty() {
-        from_answer.push((Phase::Decode, u64::MAX, Timing::Inferred));
+    let mut from_answer = if whole { Vec::new() } else { decoding(times) };
+    if from_answer.is_empty() && (!whole || marks.cut) {
+        from_answer.extend(inferred(Phase::Decode));
     }
     place(timeline, (answer, last), head, &from_answer, false);
 }
@@ -209,7 +228,7 @@ pub struct Relayed {
     pub figures: Option<String>,
     /// Whether the generated tokens were counted from the stream's pieces, because no usage was reported.
     pub tokens_counted: bool,
-    /// Whether the answer could not be read to its end, so that tokens and tools may be missing.
+    /// Whether the request or the answer could not be read to its end, so that model, tokens and tools may be missing.
     pub unread: bool,
     /// The gateway's own time.
     pub gateway: GatewayTime,

@@ -13,6 +13,7 @@ use dwell_wire::upstream::Problem;
 use hyper::body::Incoming;
 
 use super::again::Again;
+use super::download::Observer as _;
 use super::link::{Link, Pool};
 use super::transport::{Steps, Transport, Unreached};
 use super::upload::{Upload, Watch as Progress};
@@ -160,13 +161,13 @@ impl Client {
         let mut response = pin!(link.sender.try_send_request(request));
         let mut budget = pin!(tokio::time::sleep(self.upstream.budgets.first_byte));
         let mut budgeted = false;
-        let mut left: Option<(Stamp, bool)> = None;
         poll_fn(|cx| {
             let entered = Stamp::now();
-            if let (Some(watch), Some((since, client))) = (&mut watch, left.take())
-                && !client
+            // What is waited for the client is counted where its bytes are taken.
+            if let Some(watch) = &mut watch
+                && let Some((since, true)) = watch.waits.take()
             {
-                watch.time.upstream_wait_ns += entered.since(since);
+                watch.waited(entered.since(since), true);
             }
             let mut answered = response.as_mut().poll(cx);
             if answered.is_pending() {
@@ -201,7 +202,9 @@ impl Client {
                     if budgeted && budget.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Err(Failed::Late));
                     }
-                    left = Some((Stamp::now(), waits));
+                    if let Some(watch) = &mut watch {
+                        watch.waits = Some((Stamp::now(), !waits));
+                    }
                     Poll::Pending
                 }
             }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use dwell_probes::relay::GatewayTime;
 use dwell_probes::time::Stamp;
 use http_body::{Frame, SizeHint};
 use hyper::body::{Body, Incoming};
@@ -35,8 +34,10 @@ pub(super) trait Observer: Send {
     /// The answer has ended, or something went wrong before: a status that names it, and what in words. Later words change
     /// nothing.
     fn end(&mut self, problem: Option<(u16, String)>);
-    /// The gateway's own time so far.
-    fn time(&mut self) -> &mut GatewayTime;
+    /// So many nanoseconds were waited for the upstream, or for the client.
+    fn waited(&mut self, ns: u64, upstream: bool);
+    /// So many nanoseconds went into passing it on.
+    fn worked(&mut self, ns: u64);
 }
 
 /// A response's body.
@@ -155,6 +156,15 @@ impl Download {
     }
 }
 
+impl Drop for Download {
+    /// Who goes away in the middle was waiting, or was waited for.
+    fn drop(&mut self) {
+        if let (Some(watch), Some((since, upstream))) = (&mut self.watch, self.left) {
+            watch.waited(Stamp::now().since(since), upstream);
+        }
+    }
+}
+
 impl Body for Download {
     type Data = Bytes;
     type Error = Broken;
@@ -169,15 +179,12 @@ impl Body for Download {
         // A silence begins anew with what was passed on.
         let fresh = left.is_none_or(|(_, upstream)| !upstream);
         if let (Some(watch), Some((since, upstream))) = (&mut this.watch, left) {
-            let waited = entered.since(since);
-            let time = watch.time();
-            let slot = if upstream { &mut time.upstream_wait_ns } else { &mut time.client_wait_ns };
-            *slot += waited;
+            watch.waited(entered.since(since), upstream);
         }
         let passed = this.pass(cx, fresh);
         if let Some(watch) = &mut this.watch {
             let now = Stamp::now();
-            watch.time().forward_ns += now.since(entered);
+            watch.worked(now.since(entered));
             this.left = Some((now, passed.is_pending()));
         } else {
             this.left = Some((entered, passed.is_pending()));

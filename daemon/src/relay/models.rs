@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse as _, Response};
 use dwell_probes::span::SpanId;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, Told};
 use super::headers;
-use super::upload::Upload;
+use super::upload::{Begun, Upload};
 
 /// How long the list waits for an upstream's part of it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ pub(super) async fn merged(
 async fn list(client: &Client, mut headers: HeaderMap) -> Option<Vec<Value>> {
     let key = client.upstream.key.as_ref();
     headers::request(&mut headers, &client.authority, key, Form::OpenAi, (SpanId::default(), None));
-    let (upload, progress) = Upload::new(Bytes::new(), Body::empty(), false);
+    let (upload, progress) = Upload::new(Begun::default(), Body::empty(), None);
     let mut request = Request::get(client.upstream.path("/v1/models")).body(upload).ok()?;
     *request.headers_mut() = headers;
     let Answer { response, mut link } =

@@ -5,7 +5,6 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use dwell_probes::names;
-use dwell_probes::relay::GatewayTime;
 use dwell_probes::span::{Origin, Span, SpanId, SpanKind, Text, TraceId, Value};
 use dwell_probes::time::Stamp;
 use dwell_wire::mcp::{Asked, Reader};
@@ -26,7 +25,6 @@ pub(super) struct Passage {
     /// What was done to reach the upstream.
     pub(super) steps: Steps,
     status: u16,
-    time: GatewayTime,
     over: bool,
 }
 
@@ -56,9 +54,8 @@ impl Passage {
         };
         let (trace_id, parent_id) = parent.or_else(of_run)?;
         let span = span((trace_id, parent_id, span_id), start, parts, told);
-        let (reader, time) = (None, GatewayTime::default());
-        let steps = Steps::new();
-        Some(Self { ledger, run, span, asked, reader, steps, status: 0, time, over: false })
+        let (reader, steps) = (None, Steps::new());
+        Some(Self { ledger, run, span, asked, reader, steps, status: 0, over: false })
     }
 
     /// The context in which the upstream works.
@@ -181,9 +178,9 @@ impl Observer for Passage {
         }
     }
 
-    fn time(&mut self) -> &mut GatewayTime {
-        &mut self.time
-    }
+    fn waited(&mut self, _: u64, _: bool) {}
+
+    fn worked(&mut self, _: u64) {}
 }
 
 impl Drop for Passage {

@@ -15,8 +15,10 @@ use dwell_probes::trace::Exchange;
 use dwell_wire::conversation::Link;
 use dwell_wire::upstream::{Api, Asked, Facts, Reader};
 
-use super::decode::Copy;
+use super::decode::{self, unpacked};
+use super::memory::Memory;
 use super::transport::Steps;
+use super::upload;
 use crate::ledger::{Arrival, Departure, Event, Handle, Room, RunKeys, Unread};
 use crate::record::keys::keep;
 
@@ -38,6 +40,12 @@ pub(super) struct Call {
     pub(super) told_trace: Option<TraceId>,
     /// The model, where it is known already.
     pub(super) model: Option<String>,
+    /// The request's `Content-Encoding`; empty where it has none.
+    pub(super) encoding: String,
+    /// The model was looked for in vain: who answers was not for the request to choose.
+    pub(super) given_up: bool,
+    /// Where what is held of the answer has its room.
+    pub(super) copies: Memory,
 }
 
 /// The way to the upstream.
@@ -82,6 +90,8 @@ pub(super) struct End {
     pub(super) at: Stamp,
     /// A status that names what went wrong, and what in words.
     pub(super) problem: Option<(u16, String)>,
+    /// More was waited for from the upstream.
+    pub(super) cut: bool,
     /// The way that was taken.
     pub(super) way: Way,
     /// The gateway's time.
@@ -129,6 +139,7 @@ impl Reading {
             copy: None,
             last_link: None,
             parse_ns: 0,
+            unread: false,
             http,
             over: false,
             read: Default::default(),
@@ -137,10 +148,10 @@ impl Reading {
     }
 
     /// The request's copy, to be read: the call's arrival.
-    pub(super) fn asked(&self, copy: Option<(Vec<u8>, Room)>) -> Unread {
+    pub(super) fn asked(&self, copy: Option<(upload::Copy, Room)>) -> Unread {
         let own = self.clone();
         Unread::new(move || {
-            let copy = copy.as_ref().map(|(copy, _room)| copy.as_slice());
+            let copy = copy.as_ref().map(|(copy, _room)| copy.bytes.as_slice());
             Some(own.state().asked(copy))
         })
     }
@@ -227,9 +238,11 @@ struct State {
     last: Option<Stamp>,
     prefill_seen: bool,
     streamed: bool,
-    copy: Option<Copy>,
+    copy: Option<decode::Copy>,
     last_link: Option<Link>,
     parse_ns: u64,
+    /// The request could not be read.
+    unread: bool,
     http: Exchange,
     over: bool,
     /// What pieces were in that have been read, empty, for the next ones.
@@ -239,7 +252,14 @@ struct State {
 impl State {
     fn asked(&mut self, copy: Option<&[u8]>) -> Event {
         let start = Stamp::now();
-        let asked = copy.and_then(|copy| Asked::parse(self.call.api, copy).ok());
+        let asked = copy.and_then(|copy| {
+            let Call { api, encoding, .. } = &self.call;
+            if encoding.is_empty() {
+                return Asked::parse(*api, copy).ok();
+            }
+            Asked::parse(*api, &unpacked(copy, encoding)?).ok()
+        });
+        self.unread = asked.is_none();
         let asked = asked.unwrap_or_default();
         self.last_link = asked.last();
         self.parse_ns += Stamp::now().since(start);
@@ -267,7 +287,8 @@ impl State {
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let content_type = text("content-type").unwrap_or_default();
         let reader = Reader::new(self.call.api, content_type, self.last_link);
-        let mut copy = Copy::new(reader, text("content-encoding").unwrap_or_default());
+        let encoding = text("content-encoding").unwrap_or_default();
+        let mut copy = decode::Copy::new(reader, encoding, self.call.copies.share());
         self.streamed = copy.is_stream();
         for (name, value) in &head.headers {
             if let Ok(value) = value.to_str() {
@@ -303,7 +324,8 @@ impl State {
             return None;
         }
         let way = std::mem::take(&mut self.way);
-        self.end(End { at: piece.at, problem: None, way, time: piece.time, lost: false })
+        let (problem, cut, lost) = (None, false, false);
+        self.end(End { at: piece.at, problem, cut, way, time: piece.time, lost })
     }
 
     fn end(&mut self, end: End) -> Option<Event> {
@@ -312,12 +334,11 @@ impl State {
         }
         let parsing = Stamp::now();
         let (facts, whole) =
-            self.copy.take().map_or_else(|| (Facts::default(), true), Copy::finish);
+            self.copy.take().map_or_else(|| (Facts::default(), true), decode::Copy::finish);
         self.parse_ns += Stamp::now().since(parsing);
         let whole = whole && !end.lost;
-        if !whole {
-            self.ledger.count_dropped("answers not read", 1);
-        }
+        self.ledger.count_dropped("answers not read", u64::from(!whole));
+        self.ledger.count_dropped("requests not read", u64::from(self.unread));
         self.way = end.way;
         let status = match (&end.problem, self.head) {
             (_, Some((_, status))) => status,
@@ -331,7 +352,7 @@ impl State {
         };
         let mut time = GatewayTime { parse_ns: self.parse_ns, ..end.time };
         time.close(end.at.since(self.call.start));
-        let timeline = self.timeline(end.at, status, &facts.times);
+        let timeline = self.timeline(end.at, end.cut, &facts.times);
         let requested = &self.http.requested_model;
         let http = Exchange {
             status,
@@ -343,7 +364,7 @@ impl State {
                 tunnel: None,
                 figures: facts.times.source.filter(|_| facts.times.is_known()).map(str::to_owned),
                 tokens_counted: facts.output_tokens.is_none() && facts.pieces > 0,
-                unread: !whole,
+                unread: !whole || self.unread || self.call.given_up,
                 gateway: time,
             }),
             ..std::mem::take(&mut self.http)
@@ -367,7 +388,7 @@ impl State {
         })))
     }
 
-    fn timeline(&self, end: Stamp, status: u16, times: &relay::ServerTimes) -> Timeline {
+    fn timeline(&self, end: Stamp, cut: bool, times: &relay::ServerTimes) -> Timeline {
         let mut timeline = if self.tracing { Timeline::small() } else { Timeline::off() };
         let way = &self.way;
         timeline.record(Phase::Receive, self.call.start, way.routed);
@@ -381,10 +402,11 @@ impl State {
             let marks = Marks {
                 sent,
                 head: self.head.map_or(end, |(at, _)| at),
-                // A refusal is no answer: waiting for it was no generation.
-                answer: self.answer.filter(|_| status < 400),
+                answer: self.answer,
                 last: self.last,
                 end,
+                cut,
+                refused: self.head.is_some_and(|(_, status)| status >= 400),
                 streamed: self.streamed,
                 prefill_seen: self.prefill_seen,
             };

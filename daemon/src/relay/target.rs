@@ -1,17 +1,27 @@
 //! Who answers: what a path says, what a model's name says.
 
 use std::future::poll_fn;
+use std::io::{self, Write};
 use std::pin::Pin;
 
 use axum::body::{Body, Bytes};
 use axum::http::Uri;
 use dwell_probes::time::Stamp;
 use dwell_wire::upstream::{ModelName, Sought};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 
-/// Bytes of a request that are held back while its model is looked for. A request that has not named it by then goes to the
-/// default upstream.
-const LONGEST_SEARCH: usize = 32 << 20;
+use super::decode::Decoder;
+use super::memory::Memory;
+use super::upload::Begun;
+
+/// Bytes of a request that are held back while its model is looked for: nobody can be sent what is read before it is known who answers.
+const LONGEST_SEARCH: usize = 128 << 20;
+
+/// Bytes behind a request's compression that the model is looked for in.
+const LONGEST_UNPACKED: usize = 256 << 20;
+
+/// Pieces smaller than this are copied when they are held back: as parts of a connection's buffers they would hold all of those.
+const SMALL: usize = 4 << 10;
 
 /// A path's parts: `/r/{run}`, `/u/{upstream}` or `/mcp/{server}`, and what is asked there.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,8 +60,10 @@ fn segment<'a>(path: &'a str, prefix: &str) -> (Option<&'a str>, &'a str) {
 pub(super) struct Searched {
     /// The model; `None` when the request names none.
     pub(super) model: Option<String>,
+    /// The search was given up: the request is too long, or compressed in a way that is not known.
+    pub(super) given_up: bool,
     /// What was read.
-    pub(super) read: Bytes,
+    pub(super) begun: Begun,
     /// What follows it.
     pub(super) rest: Body,
     /// How long reading it took, in nanoseconds.
@@ -60,42 +72,76 @@ pub(super) struct Searched {
 
 impl Searched {
     /// A request of which nothing was read.
-    pub(super) const fn nothing(rest: Body) -> Self {
-        Self { model: None, read: Bytes::new(), rest, waited_ns: 0 }
+    pub(super) fn nothing(rest: Body) -> Self {
+        Self { model: None, given_up: false, begun: Begun::default(), rest, waited_ns: 0 }
     }
 }
 
-/// Reads a request until it names its model; an error when the client went away.
-pub(super) async fn find_model(mut body: Body) -> Result<Searched, axum::Error> {
-    let start = Stamp::now();
-    let mut sought = ModelName::default();
-    // Most requests come in one piece, which is passed on without a copy.
-    let mut first = Bytes::new();
-    let mut all = Vec::new();
-    let mut model = None;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let Ok(piece) = frame?.into_data() else { continue };
-        let found = sought.push(&piece);
-        if first.is_empty() && all.is_empty() {
-            first = piece;
-        } else {
-            if all.is_empty() {
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&piece);
+/// Looks for the model in what it is written.
+#[derive(Default)]
+struct Search {
+    name: ModelName,
+    found: Sought,
+    taken: usize,
+}
+
+impl Write for Search {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.taken = self.taken.saturating_add(bytes.len());
+        if self.taken > LONGEST_UNPACKED {
+            return Err(io::Error::other("too long to be searched"));
         }
-        match found {
-            Sought::Open if all.len() < LONGEST_SEARCH => {}
-            Sought::Open | Sought::Absent => break,
-            Sought::Found(name) => {
-                model = Some(name);
-                break;
-            }
+        self.found = self.name.push(bytes);
+        // No more is unpacked than has to be.
+        if self.found == Sought::Open { Ok(bytes.len()) } else { Err(io::Error::other("found")) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a request with this `Content-Encoding` until it names its model; an error when the client went away. What is held back
+/// meanwhile has its room of `held`.
+pub(super) async fn find_model(
+    mut body: Body,
+    encoding: &str,
+    held: &Memory,
+) -> Result<Searched, axum::Error> {
+    let start = Stamp::now();
+    let mut begun = Begun::default();
+    let mut search = Decoder::new(Search::default(), encoding).ok();
+    let mut share = held.share();
+    let mut given_up = search.is_none();
+    while let Some(search) = &mut search {
+        let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
+        let frame = frame?;
+        let Some(piece) = frame.data_ref() else {
+            // Trailers, which nothing follows.
+            begun.push(frame);
+            break;
+        };
+        let length = begun.length() + piece.len();
+        let read = search.write(piece);
+        let small = piece.len() < SMALL && begun.length() > 0;
+        let copy = small.then(|| Bytes::copy_from_slice(piece));
+        begun.push(copy.map_or(frame, Frame::data));
+        if search.sink().found != Sought::Open {
+            break;
+        }
+        if read.is_err() || length >= LONGEST_SEARCH || !share.grow(length) {
+            given_up = true;
+            break;
         }
     }
-    let read = if all.is_empty() { first } else { all.into() };
+    begun.takes(share);
+    let found = search.map(|mut search| std::mem::take(&mut search.sink().found));
+    let model = match found {
+        Some(Sought::Found(name)) => Some(name),
+        _ => None,
+    };
     let waited_ns = Stamp::now().since(start);
-    Ok(Searched { model, read, rest: body, waited_ns })
+    Ok(Searched { model, given_up, begun, rest: body, waited_ns })
 }
 
 #[cfg(test)]

@@ -11,11 +11,10 @@ use dwell_probes::time::Stamp;
 use dwell_wire::mcp::{Asked, with_context};
 use dwell_wire::upstream::{Form, Problem};
 
-use super::client::{Answer, Client, Told};
-use super::download::{Download, Observer as _};
+use super::client::Client;
 use super::passage::Passage;
-use super::transport::Steps;
 use super::upload::Upload;
+use super::watcher::{Manner, Watcher};
 use super::{asked_uri, client_gone, headers};
 use crate::ids;
 use crate::ledger::{Handle, RunKeys};
@@ -23,10 +22,16 @@ use crate::ledger::{Handle, RunKeys};
 /// The longest message that is read; longer ones are passed on as they come, and not written down.
 const LONGEST: usize = 16 << 20;
 
+/// Where what passes is written down, and how it is answered.
+pub(super) struct Desk<'a> {
+    pub(super) ledger: &'a Handle,
+    pub(super) server_timing: bool,
+}
+
 /// Passes on a request to an MCP server.
 pub(super) async fn relay(
     client: &Arc<Client>,
-    ledger: &Handle,
+    desk: Desk<'_>,
     request: Request,
     (keys, rest): (RunKeys, &str),
     start: Stamp,
@@ -38,9 +43,8 @@ pub(super) async fn relay(
     // What a server says unasked is waited for as long as the session lasts: no work, and no part of a run.
     let listens = parts.method == Method::GET;
     let passage = (!listens && (message.is_some() || parts.method != Method::POST))
-        .then(|| Passage::new(ledger.clone(), keys, asked, &parts, (start, span_id)))
+        .then(|| Passage::new(desk.ledger.clone(), keys, asked, &parts, (start, span_id)))
         .flatten();
-    let mut passage = passage.map(Box::new);
     if let (Some(body), Some(passage)) = (&mut message, &passage)
         && let Some(written) = with_context(body, &passage.context())
     {
@@ -52,27 +56,16 @@ pub(super) async fn relay(
     }
     let path = client.upstream.path(rest);
     parts.uri = asked_uri(if path.is_empty() { "/" } else { &path }, parts.uri.query())?;
-    let trace = passage.as_ref().map(|passage| passage.trace_id());
+    let trace = passage.as_ref().map(Passage::trace_id);
     let key = client.upstream.key.as_ref();
     headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, trace));
-    let (upload, progress) = Upload::new(message.unwrap_or_default(), rest_of_body, false);
-    let mut untold = Steps::new();
-    let steps = passage.as_mut().map_or(&mut untold, |passage| &mut passage.steps);
+    let (upload, progress) = Upload::new(message.unwrap_or_default().into(), rest_of_body, None);
     let request = Request::from_parts(parts, upload);
-    let answered = client.ask(request, &progress, Told::Steps(steps)).await;
-    let Answer { response, link } = answered.inspect_err(|problem| {
-        if let Some(passage) = &mut passage {
-            passage.end(Some((problem.status, problem.message.clone())));
-        }
-    })?;
-    let (mut parts, body) = response.into_parts();
-    headers::strip(&mut parts.headers);
-    if let Some(passage) = &mut passage {
-        passage.head(parts.status.as_u16(), &parts.headers);
-    }
-    let observer = passage.map(|passage| passage as _);
-    let download = Download::new(body, link, client.clone(), observer).patient(listens);
-    Ok(Response::from_parts(parts, Body::new(download)))
+    let mut watcher = Watcher::other(passage, start);
+    let answered = client.ask(request, &progress, watcher.told()).await;
+    let server_timing = desk.server_timing;
+    let manner = Manner { form: Form::OpenAi, server_timing, patient: listens };
+    Ok(watcher.respond(answered, client, manner))
 }
 
 /// The whole message of a POST, and what is to follow it unread; no message where there is none or it is too long.

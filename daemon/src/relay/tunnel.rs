@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
@@ -28,7 +28,8 @@ use tokio_util::task::TaskTracker;
 use super::client::{Answer, Client, Told};
 use super::download::Download;
 use super::transport::Steps;
-use super::upload::Upload;
+use super::upload::{Begun, Upload};
+use super::watcher::{so_far, tell};
 use super::{asked_uri, headers, target::Path};
 use crate::ids;
 use crate::ledger::{Arrival, Handle};
@@ -88,6 +89,8 @@ pub(super) struct Desk<'a> {
     pub(super) ledger: &'a Handle,
     pub(super) tunnels: &'a Tunnels,
     pub(super) tracing: bool,
+    /// Answers carry the account so far.
+    pub(super) server_timing: bool,
 }
 
 /// Passes on a request for another protocol, and what follows.
@@ -134,13 +137,17 @@ pub(super) async fn relay(
     headers::request(&mut parts.headers, authority, key, Form::OpenAi, (span_id, trace));
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     parts.headers.insert(header::UPGRADE, switch.protocol.clone());
-    let (upload, progress) = Upload::new(Bytes::new(), Body::empty(), false);
+    let (upload, progress) = Upload::new(Begun::default(), Body::empty(), None);
     let request = Request::from_parts(parts, upload);
     let answered = client.ask(request, &progress, Told::Steps(&mut call.steps)).await;
     let Answer { mut response, mut link } = answered.inspect_err(|problem| {
         call.refused(problem.status, problem.message.clone());
     })?;
     let status = response.status();
+    if desk.server_timing {
+        let times = so_far(start, call.asked, &call.steps);
+        tell(response.headers_mut(), times);
+    }
     if status != StatusCode::SWITCHING_PROTOCOLS {
         call.refused(status.as_u16(), format!("the upstream answered {}", status.as_u16()));
         let (mut parts, body) = response.into_parts();

@@ -1,5 +1,6 @@
 //! The request's body on its way to the upstream: passed on piece by piece, a bounded copy kept for reading.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -8,8 +9,10 @@ use axum::body::{Body, Bytes};
 use dwell_probes::time::Stamp;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::memory::{Memory, Share, UNCOUNTED};
+
 /// The longest request of which a copy is read, in bytes.
-const LONGEST_COPY: usize = 16 << 20;
+pub(super) const LONGEST_COPY: usize = 16 << 20;
 
 /// The longest request that is held in order to be sent a second time, in bytes.
 const LONGEST_HELD: usize = 4 << 20;
@@ -18,7 +21,7 @@ const LONGEST_HELD: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// What was passed on; `None` where nobody reads it, or it became too long.
-    pub(super) copy: Option<Vec<u8>>,
+    pub(super) copy: Option<Copy>,
     /// All of it was passed on.
     pub(super) done: bool,
     /// The client went away in the middle.
@@ -58,11 +61,78 @@ impl Progress {
 
     fn take(&mut self, piece: &[u8]) {
         let Some(copy) = &mut self.copy else { return };
-        if copy.len() + piece.len() > LONGEST_COPY {
+        let length = copy.bytes.len() + piece.len();
+        if length > LONGEST_COPY || (length > UNCOUNTED && !copy.share.grow(length)) {
             self.copy = None;
         } else {
-            copy.extend_from_slice(piece);
+            copy.bytes.extend_from_slice(piece);
         }
+    }
+}
+
+/// A request's copy, and the room that it takes.
+#[derive(Debug)]
+pub(super) struct Copy {
+    /// The bytes as they came.
+    pub(super) bytes: Vec<u8>,
+    share: Share,
+}
+
+impl Copy {
+    fn new(memory: &Memory) -> Self {
+        Self { bytes: Vec::new(), share: memory.share() }
+    }
+}
+
+/// What was read of a request before it goes on, as it came.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    first: Option<Frame<Bytes>>,
+    more: VecDeque<Frame<Bytes>>,
+    length: usize,
+    share: Option<Share>,
+}
+
+impl Begun {
+    /// Adds what came next.
+    pub(super) fn push(&mut self, frame: Frame<Bytes>) {
+        self.length += frame.data_ref().map_or(0, Bytes::len);
+        // Most requests come in one piece, for which nothing is allocated.
+        match &self.first {
+            None => self.first = Some(frame),
+            Some(_) => self.more.push_back(frame),
+        }
+    }
+
+    /// Bytes that are held.
+    pub(super) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Keeps the room that the bytes take until they have gone on.
+    pub(super) fn takes(&mut self, share: Share) {
+        self.share = Some(share);
+    }
+
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        let frame = self.first.take().or_else(|| self.more.pop_front())?;
+        self.length -= frame.data_ref().map_or(0, Bytes::len);
+        if self.more.is_empty() {
+            drop(self.share.take());
+        }
+        Some(frame)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+}
+
+impl From<Bytes> for Begun {
+    fn from(bytes: Bytes) -> Self {
+        let length = bytes.len();
+        let first = (length > 0).then(|| Frame::data(bytes));
+        Self { first, length, ..Self::default() }
     }
 }
 
@@ -82,19 +152,19 @@ impl Watch {
 #[derive(Debug)]
 pub(super) struct Upload {
     /// What was read already, to find out who answers.
-    read: Option<Bytes>,
+    begun: Begun,
     rest: Body,
     watch: Watch,
 }
 
 impl Upload {
-    /// The body that begins with `read` and goes on with `rest`; `copied` when its copy is to be read.
-    pub(super) fn new(read: Bytes, rest: Body, copied: bool) -> (Self, Watch) {
+    /// The body that begins with `begun` and goes on with `rest`; its copy, where it is to be read, has its room of `copies`.
+    pub(super) fn new(begun: Begun, rest: Body, copies: Option<&Memory>) -> (Self, Watch) {
         let watch = Watch::default();
-        let upload = Self { read: Some(read).filter(|read| !read.is_empty()), rest, watch };
+        let upload = Self { begun, rest, watch };
         {
             let mut progress = upload.watch.look();
-            progress.copy = copied.then(Vec::new);
+            progress.copy = copies.map(Copy::new);
             progress.done = upload.is_end_stream();
         }
         let watch = upload.watch.clone();
@@ -105,10 +175,11 @@ impl Upload {
 impl Upload {
     /// A body that was passed on before, to be passed on again and watched by the same.
     pub(super) fn again(body: Bytes, watch: &Watch) -> Self {
-        let read = Some(body).filter(|body| !body.is_empty());
-        let upload = Self { read, rest: Body::empty(), watch: watch.clone() };
+        let upload = Self { begun: body.into(), rest: Body::empty(), watch: watch.clone() };
         let mut progress = upload.watch.look();
-        progress.copy = progress.copy.take().map(|_| Vec::new());
+        if let Some(copy) = &mut progress.copy {
+            copy.bytes.clear();
+        }
         progress.done = upload.is_end_stream();
         drop(progress);
         upload
@@ -124,8 +195,8 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
-        let polled = match this.read.take() {
-            Some(read) => Poll::Ready(Some(Ok(Frame::data(read)))),
+        let polled = match this.begun.pop() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut this.rest).poll_frame(cx),
         };
         let ended = this.is_end_stream();
@@ -140,7 +211,8 @@ impl http_body::Body for Upload {
                     progress.take(piece);
                 }
                 progress.keep(frame);
-                progress.done = ended;
+                // Nothing follows trailers, and nobody asks for more behind them.
+                progress.done = ended || frame.is_trailers();
             }
             Poll::Ready(Some(Err(_))) => progress.broken = true,
             Poll::Ready(None) => progress.done = true,
@@ -152,12 +224,12 @@ impl http_body::Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.is_none() && self.rest.is_end_stream()
+        self.begun.is_empty() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.size_hint();
-        let read = self.read.as_ref().map_or(0, |read| read.len() as u64);
+        let read = self.begun.length() as u64;
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(read));
         if let Some(upper) = rest.upper() {

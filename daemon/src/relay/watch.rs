@@ -13,6 +13,7 @@ use super::upload::Watch as Upload;
 use crate::ledger::{Event, Handle, Place};
 
 /// A call under way.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Watch {
     ledger: Handle,
     reading: Reading,
@@ -24,6 +25,10 @@ pub(super) struct Watch {
     pub(super) way: Way,
     /// The gateway's time so far.
     pub(super) time: GatewayTime,
+    /// Since when somebody is waited for, and whether that is the upstream.
+    pub(super) waits: Option<(Stamp, bool)>,
+    /// The last to be waited for was the upstream.
+    upstream_last: bool,
     head_at: Option<Stamp>,
     lost: bool,
     asked: bool,
@@ -42,6 +47,8 @@ impl Watch {
             upload,
             way: Way { routed: Stamp::now(), ..Way::default() },
             time: GatewayTime::default(),
+            waits: None,
+            upstream_last: false,
             head_at: None,
             lost: false,
             asked: false,
@@ -59,9 +66,8 @@ impl Watch {
         self.place = self.ledger.place().filter(|_| {
             // A call whose request cannot be read is a call.
             let copy = copy.and_then(|copy| {
-                let room = self.ledger.room(copy.len());
-                self.ledger.count_dropped("requests not read", u64::from(room.is_none()));
-                Some((copy, room?))
+                let room = self.ledger.room(copy.bytes.len())?;
+                Some((copy, room))
             });
             self.ledger.tell(Event::Unread(self.reading.asked(copy)))
         });
@@ -106,8 +112,12 @@ impl Watch {
         }
         self.ask();
         let Some(place) = self.place.take() else { return };
+        if let Some((since, upstream)) = self.waits.take() {
+            self.waited(at.since(since), upstream);
+        }
         let way = std::mem::take(&mut self.way);
-        let end = End { at, problem, way, time: self.time_so_far(), lost: self.lost };
+        let cut = problem.is_some() && self.upstream_last;
+        let end = End { at, problem, cut, way, time: self.time_so_far(), lost: self.lost };
         place.tell(Event::Unread(self.reading.end(end)));
     }
 }
@@ -139,8 +149,15 @@ impl Observer for Watch {
         self.close(Stamp::now(), problem);
     }
 
-    fn time(&mut self) -> &mut GatewayTime {
-        &mut self.time
+    fn waited(&mut self, ns: u64, upstream: bool) {
+        let Self { time, .. } = self;
+        let slot = if upstream { &mut time.upstream_wait_ns } else { &mut time.client_wait_ns };
+        *slot += ns;
+        self.upstream_last = upstream;
+    }
+
+    fn worked(&mut self, ns: u64) {
+        self.time.forward_ns += ns;
     }
 }
 

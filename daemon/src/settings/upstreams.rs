@@ -33,7 +33,7 @@ pub struct UpstreamArgs {
     /// A file with upstreams, routes, budgets and rules for spans; `dwell.toml` in the current folder is read unasked
     #[arg(long, env = "DWELL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Send no Server-Timing header with relayed answers
+    /// Send no Server-Timing header with answers
     #[arg(long, env = "DWELL_NO_SERVER_TIMING")]
     pub no_server_timing: bool,
 }

@@ -68,7 +68,7 @@ async fn without_figures_waiting_is_generation_and_tokens_are_counted() {
 }
 
 /// Bytes as Brotli holds those that it does not compress (RFC 7932, section 9.2): one block of them, and an empty last one.
-fn brotli(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn brotli(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap() - 1;
     let head = (length << 4 | 1 << 20).to_le_bytes();
     [&head[..3], bytes, &[3]].concat()

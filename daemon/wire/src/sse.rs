@@ -110,6 +110,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes that are held for the line and the event under way.
+    pub const fn held_bytes(&self) -> usize {
+        self.line.capacity() + self.name.capacity() + self.data.capacity()
+    }
+
     /// Whether nothing is half read: a stream that ends here was not cut off inside an event.
     pub const fn is_at_boundary(&self) -> bool {
         self.line.is_empty() && !self.has_data

@@ -11,6 +11,8 @@ fn marks() -> Marks {
         answer: Some(Stamp(1_000)),
         last: Some(Stamp(3_000)),
         end: Stamp(3_100),
+        cut: false,
+        refused: false,
         streamed: true,
         prefill_seen: false,
     }
@@ -73,10 +75,41 @@ fn an_answer_in_one_piece_holds_all_the_work() {
 }
 
 #[test]
-fn without_an_answer_nothing_is_said_of_the_server() {
-    let none = Marks { answer: None, last: None, ..marks() };
+fn a_refusal_is_no_work() {
+    let refused = Marks { refused: true, answer: None, last: None, ..marks() };
     let times = ServerTimes { total_ns: Some(10), ..ServerTimes::default() };
-    assert_eq!(recorded(&none, &times).len(), 2);
+    assert_eq!(recorded(&refused, &times).len(), 2);
+}
+
+#[test]
+fn what_was_waited_for_in_vain_is_inferred_to_be_the_models() {
+    let inferred = |phase, start, end| (phase, start, end, Timing::Inferred);
+    let none = Marks { answer: None, last: None, cut: true, ..marks() };
+    let all = [inferred(Phase::Generate, 100, 200), inferred(Phase::Generate, 200, 3_100)];
+    assert_eq!(recorded(&none, &ServerTimes::default())[2..], all);
+    // Not even a head has come.
+    let headless = Marks { head: Stamp(3_100), streamed: false, ..none };
+    let waited = [inferred(Phase::Generate, 100, 3_100)];
+    assert_eq!(recorded(&headless, &ServerTimes::default())[2..], waited);
+    let stalled = Marks { last: Some(Stamp(1_000)), cut: true, ..marks() };
+    let rest = [inferred(Phase::Decode, 1_000, 3_100)];
+    assert_eq!(recorded(&stalled, &ServerTimes::default())[4..], rest);
+    let half = Marks { streamed: false, ..stalled };
+    assert_eq!(recorded(&half, &ServerTimes::default())[4..], rest);
+}
+
+#[test]
+fn figures_in_the_head_of_a_stream_end_there() {
+    let times = ServerTimes { head_ns: Some(60), ..ServerTimes::default() };
+    let expected = [
+        (Phase::Generate, 120, 180, Timing::Reported),
+        (Phase::Generate, 200, 1_000, Timing::Inferred),
+        (Phase::Decode, 1_000, 3_000, Timing::Inferred),
+    ];
+    assert_eq!(recorded(&marks(), &times)[2..], expected);
+    let whole = Marks { streamed: false, last: Some(Stamp(1_000)), ..marks() };
+    let expected = [(Phase::Generate, 520, 580, Timing::Reported)];
+    assert_eq!(recorded(&whole, &times)[2..], expected);
 }
 
 #[test]
@@ -99,20 +132,23 @@ fn what_is_not_explained_is_the_residual() {
 proptest! {
     #[test]
     fn entries_lie_inside_and_beside_each_other(
-        times in proptest::collection::vec(proptest::option::of(0_u64..3_000), 5),
+        times in proptest::collection::vec(proptest::option::of(0_u64..3_000), 6),
         stamps in proptest::collection::vec(0_u64..2_000, 5),
-        streamed: bool,
+        (streamed, cut, answered) in any::<(bool, bool, bool)>(),
     ) {
-        let [queue_ns, prefill_ns, decode_ns, draft_ns, total_ns] = times[..] else { unreachable!() };
-        let times = ServerTimes { source: None, queue_ns, prefill_ns, decode_ns, draft_ns, total_ns };
+        let [queue_ns, prefill_ns, decode_ns, draft_ns, total_ns, head_ns] = times[..] else { unreachable!() };
+        let times =
+            ServerTimes { source: None, queue_ns, prefill_ns, decode_ns, draft_ns, total_ns, head_ns };
         let [sent, head, answer, last, end] = stamps[..] else { unreachable!() };
         // In any order: clocks and servers do as they like.
         let marks = Marks {
             sent: Stamp(sent),
             head: Stamp(head),
-            answer: Some(Stamp(answer)),
+            answer: answered.then_some(Stamp(answer)),
             last: Some(Stamp(last)),
             end: Stamp(end),
+            cut,
+            refused: false,
             streamed,
             prefill_seen: false,
         };

@@ -96,6 +96,18 @@ impl Gathered {
         self.kept_bytes = 0;
     }
 
+    /// Bytes that are held of the message.
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.kept_bytes
+    }
+
+    /// Forgets the message for good; what it was is not known.
+    pub(super) fn forget(&mut self) {
+        (self.content, self.calls, self.kept_bytes) = (String::new(), Vec::new(), 0);
+        self.overflown = true;
+        self.facts.unread += 1;
+    }
+
     /// More of the tool call `index`.
     pub(super) fn call(&mut self, index: u64, id: &str, name: &str, arguments: &str) {
         let place = match self.calls.binary_search_by_key(&index, |call| call.index) {

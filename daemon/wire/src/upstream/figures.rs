@@ -31,14 +31,13 @@ pub(super) fn read(object: &Value, to: &mut Gathered) {
     }
 }
 
-/// Figures in a response header.
+/// Figures in a response header. What they call the whole ends with the head: of a stream it is not all of the work.
 pub fn header(name: &str, value: &str, times: &mut ServerTimes) {
     let seconds = || value.trim().parse::<f64>().ok().and_then(|number| ns(number, SECOND));
     let told = match name {
-        // Until the head: of a stream not all of the work.
         "openai-processing-ms" => ServerTimes {
             source: Some("openai-processing-ms"),
-            total_ns: value.trim().parse().ok().and_then(|number| ns(number, MS)),
+            head_ns: value.trim().parse().ok().and_then(|number| ns(number, MS)),
             ..ServerTimes::default()
         },
         "server-timing" => timing(value),
@@ -49,7 +48,7 @@ pub fn header(name: &str, value: &str, times: &mut ServerTimes) {
         },
         "fireworks-server-processing-time" => ServerTimes {
             source: Some("fireworks headers"),
-            total_ns: seconds(),
+            head_ns: seconds(),
             ..ServerTimes::default()
         },
         _ => return,
@@ -68,7 +67,7 @@ fn timing(header: &str) -> ServerTimes {
             "prefill" | "prompt" | "prompt_eval" => &mut times.prefill_ns,
             "decode" | "generation" | "generate" | "eval" | "predicted" => &mut times.decode_ns,
             "draft" => &mut times.draft_ns,
-            "total" | "inference" | "model" => &mut times.total_ns,
+            "total" | "inference" | "model" => &mut times.head_ns,
             _ => continue,
         };
         *slot = Some(slot.unwrap_or(0).saturating_add(ns));
@@ -139,7 +138,7 @@ fn vllm(metrics: &Value, to: &mut Gathered) {
             prefill_ns: duration(metrics, "time_to_first_token_ms", MS),
             decode_ns: duration(metrics, "generation_time_ms", MS),
             draft_ns: duration(drafts, "draft_time_ms", MS),
-            total_ns: None,
+            ..ServerTimes::default()
         },
     );
     let count = |name: &str| drafts.get(name).and_then(Value::as_u64);
@@ -162,8 +161,8 @@ fn in_seconds(source: &'static str, object: &Value) -> ServerTimes {
         queue_ns: duration(object, "queue_time", SECOND),
         prefill_ns: duration(object, "prompt_time", SECOND),
         decode_ns: duration(object, "completion_time", SECOND),
-        draft_ns: None,
         total_ns: duration(object, "total_time", SECOND),
+        ..ServerTimes::default()
     }
 }
 
@@ -182,8 +181,8 @@ fn fireworks(metrics: &Value, to: &mut Gathered) {
             queue_ns: sum(metrics, &QUEUES, SECOND),
             prefill_ns: prefill.or(first),
             decode_ns: decode.or(after_first),
-            draft_ns: None,
             total_ns: total,
+            ..ServerTimes::default()
         },
     );
 }
@@ -219,8 +218,8 @@ fn sglang(meta: &Value, to: &mut Gathered) {
             queue_ns: queue,
             prefill_ns: first.map(|first| first.saturating_sub(queue.unwrap_or(0))),
             decode_ns: all.zip(first).map(|(all, first)| all.saturating_sub(first)),
-            draft_ns: None,
             total_ns: all,
+            ..ServerTimes::default()
         },
     );
     sglang_drafting(Some(meta), to);
@@ -242,8 +241,8 @@ fn ollama(answer: &Value, to: &mut Gathered) {
             queue_ns: duration(answer, "load_duration", 1.0),
             prefill_ns: duration(answer, "prompt_eval_duration", 1.0),
             decode_ns: duration(answer, "eval_duration", 1.0),
-            draft_ns: None,
             total_ns: duration(answer, "total_duration", 1.0),
+            ..ServerTimes::default()
         },
     );
     to.facts.input_tokens = number(answer, "/prompt_eval_count").or(to.facts.input_tokens);
@@ -340,7 +339,7 @@ mod tests {
         let mut times = ServerTimes::default();
         header("openai-processing-ms", "120", &mut times);
         assert_eq!(
-            (times.source, times.total_ns),
+            (times.source, times.head_ns),
             (Some("openai-processing-ms"), Some(120_000_000))
         );
         let mut times = ServerTimes::default();
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!((times.queue_ns, times.prefill_ns), (Some(1_500_000), Some(2_000_000)));
         header("server-timing", "cdn;dur=5", &mut times);
         header("openai-processing-ms", "soon", &mut times);
-        assert_eq!((times.source, times.total_ns), (Some("Server-Timing"), None));
+        assert_eq!((times.source, times.head_ns), (Some("Server-Timing"), None));
     }
 
     #[test]

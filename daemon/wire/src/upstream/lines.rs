@@ -15,6 +15,11 @@ impl Lines {
         Self { limit_bytes, line: Vec::new(), skips: false }
     }
 
+    /// Bytes that are held for the line under way.
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.line.capacity()
+    }
+
     /// Takes the next bytes and hands every line that they complete to `sink`; `None` for a line that was too long.
     pub(super) fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Option<&[u8]>)) {
         let mut rest = bytes;

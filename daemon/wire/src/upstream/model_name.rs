@@ -40,11 +40,16 @@ enum Place {
 impl ModelName {
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Sought {
-        for &byte in bytes {
-            if self.found != Sought::Open {
-                break;
+        let mut rest = bytes;
+        while self.found == Sought::Open {
+            // Most of a long request lies inside of strings further in.
+            if self.in_string && self.depth > 1 && !self.escaped {
+                let next = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+                rest = rest.get(next.unwrap_or(rest.len())..).unwrap_or_default();
             }
+            let Some((&byte, behind)) = rest.split_first() else { break };
             self.take(byte);
+            rest = behind;
         }
         self.found.clone()
     }

@@ -64,6 +64,23 @@ impl Reader {
         figures::header(name, value, &mut self.gathered.facts.times);
     }
 
+    /// Bytes that are held until what they belong to is complete.
+    pub const fn held_bytes(&self) -> usize {
+        let framed = match &self.framing {
+            Framing::Whole(None) => 0,
+            Framing::Whole(Some(body)) => body.capacity(),
+            Framing::Events(decoder) => decoder.held_bytes(),
+            Framing::Lines(lines) => lines.held_bytes(),
+        };
+        framed + self.gathered.held_bytes()
+    }
+
+    /// Holds nothing any more, and reads nothing more: the rest of the answer counts as unread.
+    pub fn stop(&mut self) {
+        self.framing = Framing::Whole(None);
+        self.gathered.forget();
+    }
+
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Seen {
         let Self { api, framing, gathered, .. } = self;
