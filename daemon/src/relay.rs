@@ -24,6 +24,7 @@ mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use axum::Router;
@@ -142,7 +143,15 @@ fn refused(form: Form, problem: &Problem) -> Response {
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
+    date(&mut response);
     response
+}
+
+/// Says when an answer of our own was made. What is relayed keeps the date, or none, that it came with.
+fn date(response: &mut Response) {
+    if let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+        response.headers_mut().insert(header::DATE, now);
+    }
 }
 
 impl Inner {
@@ -152,12 +161,15 @@ impl Inner {
         }
         let path = Path::of(request.uri());
         if let Some(name) = path.tools {
-            let (keys, rest) = (keys::run_keys(request.headers(), path.run, Vec::new()), path.rest);
-            let rest = if rest == "/" { String::new() } else { rest.to_owned() };
+            let keys = keys::run_keys(request.headers(), path.run, Vec::new());
             let client = self.tools(name)?;
+            let upstream = &client.upstream;
+            // With a slash behind the name and without the server itself is asked.
+            let own = path.rest == "/";
+            let path = if own { upstream.own_path() } else { upstream.path(path.rest) };
             let desk =
                 tools::Desk { ledger: &self.ledger, server_timing: self.upstreams.server_timing };
-            return tools::relay(client, desk, request, (keys, &rest), start).await;
+            return tools::relay(client, desk, request, (keys, &path), start).await;
         }
         let (mut parts, body) = request.into_parts();
         let switch = tunnel::Switch::of(&mut parts);
@@ -169,6 +181,7 @@ impl Inner {
             let (fallback, routed) = (self.upstreams.fallback(), Stamp::now());
             let own = self.own_models().await;
             let mut list = models::merged(own, &self.clients, fallback, &parts.headers).await;
+            date(&mut list);
             self.tell_times(&mut list, start, Some(routed));
             return Ok(list);
         }

@@ -30,7 +30,7 @@ use crate::settings::{Settings, Upstream};
 use crate::store::{self, Reader, Writer};
 use crate::threads::{self, Thread};
 use crate::watch::{self, Memory, Receivers, Watch};
-use connections::{Servers, apart, serve};
+use connections::{Servers, apart, dated, serve};
 
 /// Requests under way may take this long once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -212,7 +212,7 @@ impl Service {
             .with_context(|| format!("cannot listen on {listen} for metrics"))?;
         let addr = listener.local_addr()?;
         let desk = (self.servers.clone(), self.stop.clone());
-        tokio::spawn(serve(listener, self.metrics.clone(), desk));
+        tokio::spawn(serve(listener, dated(self.metrics.clone()), desk));
         Ok(addr)
     }
 
@@ -314,7 +314,7 @@ fn model_routes(
     let (ledger, tracing) = (ledger.clone(), settings.tracing);
     let server_timing = settings.upstreams.server_timing;
     let gateway = Gateway { backend, ledger: ledger.clone(), tracing, server_timing };
-    let router = gateway::routes(gateway);
+    let router = dated(gateway::routes(gateway));
     if settings.upstreams.list.is_empty() && settings.upstreams.mcp.is_empty() {
         return Ok(router);
     }

@@ -223,8 +223,14 @@ impl Client {
             let message = "the client went away while it sent its request".to_owned();
             return Problem { status: 499, code: "client_gone", message };
         }
+        let name = &self.upstream.name;
+        if error.is_parse_too_large() {
+            let message = format!(
+                "the head of the answer of the upstream {name} cannot be passed on: it has more than 100 headers or 400 KiB"
+            );
+            return Problem { status: 502, code: "upstream_headers", message };
+        }
         if error.is_parse() {
-            let name = &self.upstream.name;
             let message =
                 format!("the upstream {name} does not speak HTTP/1.1 ({error}); check its address");
             return Problem { status: 502, code: "upstream_protocol", message };

@@ -8,15 +8,6 @@ use dwell_wire::upstream::Form;
 use crate::record::keys::RUN_HEADER;
 use crate::settings::Key;
 
-/// Headers of a connection, which end at each hop (RFC 9110, section 7.6.1), in lower case.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
 /// Headers that carry a key.
 const KEYS: [HeaderName; 3] = [
     header::AUTHORIZATION,
@@ -24,24 +15,60 @@ const KEYS: [HeaderName; 3] = [
     HeaderName::from_static("api-key"),
 ];
 
+/// Whether the header belongs to a connection and ends at each hop (RFC 9110, section 7.6.1).
+fn is_of_hop(name: &HeaderName) -> bool {
+    const NAMES: [&str; 5] =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    NAMES.contains(&name.as_str())
+}
+
 /// Takes out what belongs to the connection that it came on.
 pub(super) fn strip(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(header::CONNECTION) {
-        let named: Vec<HeaderName> = connection
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            // Who says that trailers are welcome says it for the whole way.
-            if name != header::TE {
-                headers.remove(name);
-            }
+    let named = named_by_connection(headers);
+    take_out(headers, |name| is_of_hop(name) || named.contains(name));
+}
+
+/// What `Connection` says belongs to it.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let Some(connection) = headers.get(header::CONNECTION) else { return Vec::new() };
+    let names = connection.to_str().unwrap_or_default().split(',').map(str::trim);
+    names
+        .filter(|name| {
+            !["keep-alive", "close"].iter().any(|usual| name.eq_ignore_ascii_case(usual))
+        })
+        .filter_map(|name| name.parse().ok())
+        // Who says that trailers are welcome says it for the whole way.
+        .filter(|name| *name != header::TE)
+        .collect()
+}
+
+/// Takes out headers; the others stay in their order, which the map's own way to remove one does not keep.
+fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let (mut going, mut moves) = (0, false);
+    for name in headers.keys() {
+        if goes(name) {
+            going += 1;
+        } else {
+            moves |= going > 0;
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    if !moves {
+        // Only the last ones go, from the end on: none has to take another's place.
+        let skipped = headers.keys_len() - going;
+        let last: Vec<HeaderName> = headers.keys().skip(skipped).cloned().collect();
+        for name in last.iter().rev() {
+            headers.remove(name);
+        }
+        return;
+    }
+    let mut stays = None;
+    for (name, value) in std::mem::take(headers) {
+        if let Some(name) = name {
+            stays = Some(name).filter(|name| !goes(name));
+        }
+        if let Some(name) = &stays {
+            headers.append(name.clone(), value);
+        }
     }
 }
 
@@ -54,23 +81,27 @@ pub(super) fn request(
     form: Form,
     (span_id, trace): (SpanId, Option<TraceId>),
 ) {
-    strip(headers);
-    let wants_trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    if !wants_trailers {
-        headers.remove(header::TE);
-    }
-    // The client was told to go on when its body was first read.
-    headers.remove(header::EXPECT);
-    headers.remove(RUN_HEADER);
+    let is = |name: HeaderName, value: &[u8]| {
+        headers.get(name).is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(value))
+    };
+    // Our own connection is kept, too, so that it may be said again.
+    let kept_alive = is(header::CONNECTION, b"keep-alive");
+    let wants_trailers = is(header::TE, b"trailers");
+    let named = named_by_connection(headers);
+    take_out(headers, |name| match *name {
+        header::CONNECTION => !kept_alive,
+        header::TE => !wants_trailers,
+        // The client was told to go on when its body was first read.
+        header::EXPECT => true,
+        _ => is_of_hop(name) || name == RUN_HEADER || named.contains(name),
+    });
     headers.insert(header::HOST, authority.clone());
     if let Some(key) = key {
-        for name in &KEYS {
-            headers.remove(name);
-        }
         let (name, value) = match form {
             Form::Anthropic => (HeaderName::from_static("x-api-key"), key.reveal().to_owned()),
             _ => (header::AUTHORIZATION, format!("Bearer {}", key.reveal())),
         };
+        take_out(headers, |other| *other != name && KEYS.contains(other));
         if let Ok(mut value) = HeaderValue::from_str(&value) {
             value.set_sensitive(true);
             headers.insert(name, value);
@@ -127,6 +158,39 @@ mod tests {
             Form::OpenAi,
         );
         assert_eq!(sent, headers(&[("te", "trailers"), ("host", "up:1"), ("x-other", "2")]));
+    }
+
+    #[test]
+    fn what_stays_keeps_its_order() {
+        let told = [
+            ("a", "1"),
+            ("connection", "x-hop"),
+            ("b", "2"),
+            ("x-hop", "3"),
+            ("c", "4"),
+            ("c", "5"),
+        ];
+        let names = |sent: &HeaderMap| {
+            let pairs =
+                sent.iter().map(|(name, value)| format!("{name}{}", value.to_str().unwrap()));
+            pairs.collect::<Vec<_>>().join(" ")
+        };
+        let map = || {
+            let mut map = HeaderMap::new();
+            for (name, value) in told {
+                map.append(name, HeaderValue::from_static(value));
+            }
+            map
+        };
+        let mut stripped = map();
+        strip(&mut stripped);
+        assert_eq!(names(&stripped), "a1 b2 c4 c5");
+        let mut last = map();
+        take_out(&mut last, |name| name == "c" || name == "x-hop");
+        assert_eq!(names(&last), "a1 connectionx-hop b2");
+        let kept =
+            sent(&[("host", "d"), ("connection", "keep-alive"), ("a", "1")], None, Form::OpenAi);
+        assert_eq!(names(&kept), "hostup:1 connectionkeep-alive a1");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) async fn relay(
     client: &Arc<Client>,
     desk: Desk<'_>,
     request: Request,
-    (keys, rest): (RunKeys, &str),
+    (keys, path): (RunKeys, &str),
     start: Stamp,
 ) -> Result<Response, Problem> {
     let span_id = ids::span_id();
@@ -54,8 +54,7 @@ pub(super) async fn relay(
             parts.headers.insert(header::CONTENT_LENGTH, length);
         }
     }
-    let path = client.upstream.path(rest);
-    parts.uri = asked_uri(if path.is_empty() { "/" } else { &path }, parts.uri.query())?;
+    parts.uri = asked_uri(path, parts.uri.query())?;
     let trace = passage.as_ref().map(Passage::trace_id);
     let key = client.upstream.key.as_ref();
     headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, trace));

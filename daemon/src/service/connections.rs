@@ -6,13 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, map_response};
+use axum::response::{IntoResponse as _, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -71,7 +71,7 @@ impl Servers {
 /// streams waiting that the connection's thread passes on. Whoever goes away takes the work with it.
 pub(super) fn apart(routes: Router) -> Router {
     let runtime = Handle::current();
-    routes.layer(from_fn(move |request: Request, next: Next| {
+    dated(routes).layer(from_fn(move |request: Request, next: Next| {
         let answered = AbortOnDropHandle::new(runtime.spawn(next.run(request)));
         async {
             answered.await.unwrap_or_else(|error| {
@@ -79,6 +79,16 @@ pub(super) fn apart(routes: Router) -> Router {
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             })
         }
+    }))
+}
+
+/// The same routes, whose answers say when they were made, as those of every server that has a clock (RFC 9110, section 6.6.1).
+pub(super) fn dated(routes: Router) -> Router {
+    routes.layer(map_response(async |mut response: Response| {
+        if let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+            response.headers_mut().entry(header::DATE).or_insert(now);
+        }
+        response
     }))
 }
 
@@ -92,6 +102,8 @@ pub(super) async fn serve(
     let mut http = http1::Builder::new();
     // What is relayed keeps the spelling of its headers.
     http.preserve_header_case(true);
+    // Nor gets it a date that it did not come with; answers of our own are dated where they are made.
+    http.auto_date_header(false);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -146,7 +158,13 @@ async fn serve_one(
             served.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    match ended {
+        Err(error) if error.is_parse_too_large() => {
+            tracing::warn!(
+                "a request was refused with 431: its head has more than 100 headers or 400 KiB"
+            );
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
+        Ok(()) => {}
     }
 }

@@ -87,6 +87,8 @@ pub struct Upstream {
     pub port: u16,
     /// What stands before the paths of its API; empty, or begins with `/` and does not end with one.
     pub base: String,
+    /// Whether its URL is written with a `/` at its end, which some servers want where it is asked itself.
+    pub slash: bool,
     /// Takes the place of the client's key.
     pub key: Option<Key>,
     /// Certificates to trust beside the system's, in PEM.
@@ -124,6 +126,7 @@ impl Upstream {
             host,
             port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             base: parsed.path().trim_end_matches('/').to_owned(),
+            slash: parsed.path().ends_with('/'),
             key: None,
             ca_file: None,
             budgets: Budgets::default(),
@@ -136,6 +139,11 @@ impl Upstream {
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let usual = if self.tls { 443 } else { 80 };
         if self.port == usual { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The path of its URL itself, as it is written.
+    pub fn own_path(&self) -> String {
+        if self.slash { format!("{}/", self.base) } else { self.base.clone() }
     }
 
     /// The path there of a request for `path`. A version that ends the base and begins the path stands once.
@@ -215,6 +223,10 @@ impl Upstreams {
         read.mcp = file.mcp.iter().map(upstream).collect::<Result<_>>()?;
         for (pattern, name) in &file.routes {
             let index = read.index(name).with_context(|| format!("routes.\"{pattern}\""))?;
+            ensure!(
+                !pattern.contains(['[', ']', '{', '}']),
+                "routes.\"{pattern}\": only `*` (any characters) and `?` (one character) stand for others; write a route for each name, and ? for a bracket"
+            );
             read.routes.push((pattern.clone(), index));
         }
         read.routes.sort_by_key(|(pattern, _)| {
@@ -339,6 +351,9 @@ mod tests {
         assert_eq!((a.tls, a.port, a.base.as_str()), (false, 8080, ""));
         assert_eq!((b.tls, b.port, b.base.as_str()), (true, 443, "/openai/v1"));
         assert_eq!((a.authority().as_str(), b.authority().as_str()), ("127.0.0.1:8080", "x.org"));
+        let own = |url: &str| Upstream::new("a", url).unwrap().own_path();
+        assert_eq!((own("http://x/mcp/"), own("http://x/mcp")), ("/mcp/".into(), "/mcp".into()));
+        assert_eq!(own("http://x"), "/");
         let six = Upstream::new("c", "http://[::1]:81").unwrap();
         assert_eq!((six.host.as_str(), six.authority().as_str()), ("::1", "[::1]:81"));
     }
@@ -398,6 +413,7 @@ mod tests {
         let upstream = "[upstreams.a]\nurl = \"http://x\"\n";
         assert!(why("default = \"b\"").contains("no upstream `b`"));
         assert!(why(&format!("{upstream}[routes]\n\"m\" = \"b\"")).contains("there are: a"));
+        assert!(why(&format!("{upstream}[routes]\n\"[ab]-*\" = \"a\"")).contains("only `*`"));
         assert!(why(&format!("{upstream}key_env = \"NO\"")).contains("variable NO"));
         assert!(why(&format!("{upstream}[budgets]\nidle = \"5\"")).contains("unit of time"));
         assert!(why("[upstreams.a]\nurls = \"x\"").contains("urls"));

@@ -86,6 +86,8 @@ async fn faults_before_the_head_are_answered_in_the_apis_form() {
     let closing = Upstream::new(vec![Step::Close]).await;
     let garbage = Upstream::new(vec![write("SSH-2.0-x\r\n\r\n")]).await;
     let silent = Upstream::new(vec![Step::AwaitClose]).await;
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-many: 1\r\n".repeat(101));
+    let many = Upstream::new(vec![write(many)]).await;
     // Taken, so that nobody else listens there, and not listened on.
     let taken = TcpSocket::new_v4().unwrap();
     taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -101,6 +103,7 @@ async fn faults_before_the_head_are_answered_in_the_apis_form() {
         (closing.url(), 502, "upstream_reset"),
         (garbage.url(), 502, "upstream_protocol"),
         (silent.url(), 504, "upstream_timeout"),
+        (many.url(), 502, "upstream_headers"),
         (format!("http://{nobody}"), 502, "upstream_unreachable"),
         (format!("https://{no_tls_at}"), 502, "upstream_tls"),
         ("http://no-such-host.invalid".to_owned(), 502, "upstream_dns"),

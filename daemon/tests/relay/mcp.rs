@@ -128,3 +128,23 @@ async fn a_tool_that_fails_and_a_server_that_is_gone_are_told_apart() {
     assert!(text.starts_with("HTTP/1.1 502 "), "{text}");
     assert_eq!(spans(&daemon, "r1", 1).await["tools"][0]["name"], "f");
 }
+
+#[tokio::test]
+async fn a_server_is_asked_where_its_url_says_with_its_slash_or_without() {
+    let server = Upstream::new(vec![write(whole(r#"{"id":1}"#, ""))]).await;
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    for (url, expected) in [("/mcp/", "/mcp/"), ("/mcp", "/mcp"), ("", "/")] {
+        let config = format!("[mcp.files]\nurl = \"{}{url}\"\n", server.url());
+        let daemon = Daemon::new(&config, None).await;
+        for (path, below) in [("", ""), ("/", ""), ("/x", "x")] {
+            let mut client = ask(&daemon, &format!("/mcp/files{path}"), &list).await;
+            read_to(&mut client, r#"{"id":1}"#).await;
+            let asked = server.requests.lock().unwrap().last().unwrap().clone();
+            let expected = match below {
+                "" => expected.to_owned(),
+                below => format!("{}/{below}", expected.trim_end_matches('/')),
+            };
+            assert!(asked.starts_with(&format!("POST {expected} HTTP/1.1\r\n")), "{url}: {asked}");
+        }
+    }
+}

@@ -53,6 +53,30 @@ async fn header_names_are_passed_on_as_they_were_written_to_the_upstream() {
 }
 
 #[tokio::test]
+async fn headers_keep_their_order_and_none_is_added_to_an_answer() {
+    let answer = "HTTP/1.1 200 OK\r\nX-One: 1\r\nConnection: X-Hop\r\nX-Two: 2\r\nX-Hop: 1\r\nX-Three: 3\r\ncontent-length: 2\r\n\r\nhi";
+    let upstream = Upstream::new(vec![write(answer)]).await;
+    let daemon = Daemon::new(
+        &format!("server_timing = false\n[upstreams.up]\nurl = \"{}\"\n", upstream.url()),
+        None,
+    )
+    .await;
+    let headers = "X-A: 1\r\nConnection: X-Hop\r\nX-B: 2\r\nX-Hop: 1\r\nX-C: 3\r\nX-D: 4\r\n";
+    let mut client = daemon.send("/v1/files", headers, "body").await;
+    let expected =
+        "HTTP/1.1 200 OK\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\ncontent-length: 2\r\n\r\nhi";
+    assert_eq!(read_to(&mut client, "hi").await, expected);
+    let request = upstream.request(0);
+    assert!(request.contains("X-A: 1\r\nX-B: 2\r\nX-C: 3\r\nX-D: 4\r\n"), "{request}");
+    // What dwell answers itself has a date.
+    for path in ["/healthz", "/u/nobody/v1/models"] {
+        let url = format!("http://{}{path}", daemon.service.addr);
+        let answer = reqwest::get(url).await.unwrap();
+        assert!(answer.headers().contains_key("date"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_reach_a_client_that_wants_them() {
     let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n";
     let upstream = Upstream::new(vec![write(answer)]).await;
