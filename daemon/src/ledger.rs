@@ -11,6 +11,7 @@ mod outlets;
 mod stitch;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub use event::{
     Arrival, Departure, Event, Link, Record, RunDeclared, RunKeys, Snapshot, Spans, Unread,

@@ -33,7 +33,9 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
+use dwell_probes::span::{SpanId, TraceId};
 use dwell_probes::time::Stamp;
+use dwell_wire::trace_context::TraceParent;
 use dwell_wire::upstream::{Api, Form, Problem, refusal};
 use tower_service::Service as _;
 
@@ -302,7 +304,7 @@ impl Inner {
         let (upload, progress) = Upload::new(begun, rest, api.map(|_| &self.copies));
         let span_id = ids::span_id();
         let keys = keys::run_keys(&parts.headers, path.run, Vec::new());
-        let (mut watcher, trace) = if let Some(api) = api {
+        let (mut watcher, context) = if let Some(api) = api {
             // Who has told no trace is in the run's, whose name tells it, or in a new one.
             let of_run = || keys.run.as_deref().map_or_else(ids::trace_id, ids::trace_id_of);
             let told_trace = keys.parent.is_none().then(of_run);
@@ -322,23 +324,28 @@ impl Inner {
             let mut watch = Watch::new(self.ledger.clone(), self.tracing, call, progress.clone());
             watch.time.client_wait_ns = waited_ns;
             watch.time.route_ns = watch.way.routed.since(start).saturating_sub(waited_ns);
-            (Watcher::call(watch, start), told_trace)
+            (Watcher::call(watch, start), sampled(told_trace, span_id))
         } else {
             let about = (start, span_id);
-            let passage = Passage::new(self.ledger.clone(), keys, None, &parts, about);
-            let trace = passage.as_ref().map(Passage::trace_id);
-            (Watcher::other(passage, start), trace)
+            let passage = Passage::new(self.ledger.clone(), keys, &[], &parts, about);
+            let context = passage.as_ref().and_then(Passage::context);
+            (Watcher::other(passage, start), context)
         };
         let form = Form::of(path.rest);
         parts.uri = asked_uri(&client.upstream.path(path.rest), parts.uri.query())?;
         let key = client.upstream.key.as_ref();
-        headers::request(&mut parts.headers, &client.authority, key, form, (span_id, trace));
+        headers::request(&mut parts.headers, &client.authority, key, form, (span_id, context));
         let request = Request::from_parts(parts, upload);
         let answered = client.ask(request, &progress, watcher.told()).await;
         let server_timing = self.upstreams.server_timing;
         let manner = Manner { form, server_timing, patient: false };
         Ok(watcher.respond(answered, client, manner))
     }
+}
+
+/// The context of a call whose trace we chose.
+fn sampled(trace: Option<TraceId>, span_id: SpanId) -> Option<TraceParent> {
+    trace.map(|trace_id| TraceParent { trace_id, span_id, flags: TraceParent::SAMPLED })
 }
 
 /// How a body is compressed; empty where it is not.

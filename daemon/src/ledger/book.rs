@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dwell_probes::call::{Call, Ending};
 use dwell_probes::report::{RunReport, account_run};
 use dwell_probes::run::{Run, RunState};
-use dwell_probes::span::{Span, SpanId};
+use dwell_probes::span::SpanId;
 use dwell_probes::time::Stamp;
 use dwell_probes::trace::Exchange;
 use dwell_probes::{infer, metrics, trace};
@@ -100,6 +100,7 @@ impl Book {
             Event::Spans { run, spans } => self.hear(run.as_deref(), spans),
             Event::Measured(samples) => self.meter.take(samples, &self.outbox),
             Event::Work { run, span } => self.work(run, *span),
+            Event::Tool(spans) => self.tool(spans),
             // What is read is no longer unread.
             Event::Unread(_) => {}
         }
@@ -293,17 +294,6 @@ impl Book {
         if over {
             self.finish(&id, Some(departure.end), RunState::Finished);
         }
-    }
-
-    /// Takes work of our own.
-    fn work(&mut self, run: Option<String>, span: Span) {
-        let known = self.stitch.run_of_trace(span.trace_id).map(str::to_owned);
-        let named = run.or(known);
-        if let Some(run) = named.clone() {
-            let spans: Spans = [Arc::new(span.clone())].into_iter().collect();
-            self.export(Record::Spans { run, spans, room: None });
-        }
-        self.hear(named.as_deref(), vec![span]);
     }
 
     /// Ends a run and sends its root span, with the account, and what was inferred.

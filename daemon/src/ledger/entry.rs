@@ -106,6 +106,14 @@ impl Entry {
         }
     }
 
+    /// Whether the run is open and waits for a tool of this name, as its latest answer that asked for tools says.
+    pub(super) fn awaits(&self, tool: &str) -> bool {
+        let asked = || self.calls.iter().rev().find(|call| !call.tools.is_empty());
+        self.run.state == RunState::Open
+            && self.awaits_tools
+            && asked().is_some_and(|call| call.tools.iter().any(|asked| asked.name == tool))
+    }
+
     pub(super) fn report(&self) -> RunReport {
         report(&self.run, &self.calls(), &self.spans, self.dropped)
     }

@@ -137,6 +137,9 @@ pub enum Event {
         /// The work.
         span: Box<Span>,
     },
+    /// A tool's call that we passed on and that names neither run nor trace, with what was done for it behind it: it is the one open run's
+    /// whose answer asked for such a tool, where there is exactly one, else nobody's.
+    Tool(Vec<Span>),
     /// Spans that an agent reported.
     Spans {
         /// The run that they were sent to; `None` leaves it to their traces.

@@ -4,6 +4,7 @@ mod clocks;
 mod memory;
 mod meter;
 mod queue;
+mod tools;
 
 use std::sync::Arc;
 

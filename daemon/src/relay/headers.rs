@@ -1,7 +1,7 @@
 //! Headers on their way through: which belong to one connection only, and which are ours to write.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use dwell_probes::span::{SpanId, TraceId};
+use dwell_probes::span::SpanId;
 use dwell_wire::trace_context::TraceParent;
 use dwell_wire::upstream::Form;
 
@@ -72,14 +72,14 @@ fn take_out(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// Makes the client's headers those of the request to the upstream at `authority`. `span_id` is our span's; a client that told no
-/// trace is in `trace`, where we have one to tell.
+/// Makes the client's headers those of the request to the upstream at `authority`. `span_id` is our span's; the client that told no
+/// trace in them is in this context, where we have one to tell.
 pub(super) fn request(
     headers: &mut HeaderMap,
     authority: &HeaderValue,
     key: Option<&Key>,
     form: Form,
-    (span_id, trace): (SpanId, Option<TraceId>),
+    (span_id, context): (SpanId, Option<TraceParent>),
 ) {
     let is = |name: HeaderName, value: &[u8]| {
         headers.get(name).is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(value))
@@ -107,16 +107,13 @@ pub(super) fn request(
             headers.insert(name, value);
         }
     }
-    continue_trace(headers, span_id, trace);
+    continue_trace(headers, span_id, context);
 }
 
 /// The upstream's spans become children of ours. The trace, the caller's flags, `tracestate` and `baggage` stay.
-fn continue_trace(headers: &mut HeaderMap, span_id: SpanId, trace: Option<TraceId>) {
+fn continue_trace(headers: &mut HeaderMap, span_id: SpanId, context: Option<TraceParent>) {
     let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let ours = |trace_id| TraceParent { trace_id, span_id, flags: TraceParent::SAMPLED };
-    let Some(parent) = parent.and_then(TraceParent::parse).or_else(|| trace.map(ours)) else {
-        return;
-    };
+    let Some(parent) = parent.and_then(TraceParent::parse).or(context) else { return };
     if let Ok(value) = HeaderValue::from_str(&TraceParent { span_id, ..parent }.to_string()) {
         headers.insert("traceparent", value);
     }
@@ -124,6 +121,8 @@ fn continue_trace(headers: &mut HeaderMap, span_id: SpanId, trace: Option<TraceI
 
 #[cfg(test)]
 mod tests {
+    use dwell_probes::span::TraceId;
+
     use super::*;
     use crate::settings::Upstreams;
 
@@ -229,7 +228,12 @@ mod tests {
             "x"
         );
         let mut untold = HeaderMap::new();
-        continue_trace(&mut untold, SpanId([7; 8]), Some(TraceId([1; 16])));
+        let ours = TraceParent {
+            trace_id: TraceId([1; 16]),
+            span_id: SpanId([7; 8]),
+            flags: TraceParent::SAMPLED,
+        };
+        continue_trace(&mut untold, SpanId([7; 8]), Some(ours));
         let expected = format!("00-{}-0707070707070707-01", "01".repeat(16));
         assert_eq!(untold.get("traceparent").unwrap(), expected.as_str());
     }

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, Method, header};
 use axum::response::Response;
 use dwell_probes::time::Stamp;
-use dwell_wire::mcp::{Asked, with_context};
+use dwell_wire::mcp::{Asked, with_contexts};
 use dwell_wire::upstream::{Form, Problem};
 
 use super::client::Client;
@@ -39,14 +39,14 @@ pub(super) async fn relay(
     let span_id = ids::span_id();
     let (mut parts, body) = request.into_parts();
     let (mut message, rest_of_body) = read(&parts.method, body).await?;
-    let asked = message.as_ref().map(|message| Asked::parse(message));
+    let asked = message.as_ref().map(|message| Asked::parse(message)).unwrap_or_default();
     // What a server says unasked is waited for as long as the session lasts: no work, and no part of a run.
     let listens = parts.method == Method::GET;
     let passage = (!listens && (message.is_some() || parts.method != Method::POST))
-        .then(|| Passage::new(desk.ledger.clone(), keys, asked, &parts, (start, span_id)))
+        .then(|| Passage::new(desk.ledger.clone(), keys, &asked, &parts, (start, span_id)))
         .flatten();
     if let (Some(body), Some(passage)) = (&mut message, &passage)
-        && let Some(written) = with_context(body, &passage.context())
+        && let Some(written) = with_contexts(body, &passage.contexts(&asked))
     {
         *body = written.into();
         let length = HeaderValue::from(body.len());
@@ -55,9 +55,9 @@ pub(super) async fn relay(
         }
     }
     parts.uri = asked_uri(path, parts.uri.query())?;
-    let trace = passage.as_ref().map(Passage::trace_id);
+    let context = passage.as_ref().and_then(Passage::context);
     let key = client.upstream.key.as_ref();
-    headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, trace));
+    headers::request(&mut parts.headers, &client.authority, key, Form::OpenAi, (span_id, context));
     let (upload, progress) = Upload::new(message.unwrap_or_default().into(), rest_of_body, None);
     let request = Request::from_parts(parts, upload);
     let mut watcher = Watcher::other(passage, start);

@@ -30,7 +30,7 @@ use super::download::Download;
 use super::transport::Steps;
 use super::upload::{Begun, Upload};
 use super::watcher::{so_far, tell};
-use super::{asked_uri, headers, target::Path};
+use super::{asked_uri, headers, sampled, target::Path};
 use crate::ids;
 use crate::ledger::{Arrival, Handle};
 use crate::record::{self, Recorder, keys};
@@ -134,7 +134,8 @@ pub(super) async fn relay(
     parts.uri = asked_uri(&client.upstream.path(path.rest), parts.uri.query())?;
     let key = client.upstream.key.as_ref();
     let authority = &client.authority;
-    headers::request(&mut parts.headers, authority, key, Form::OpenAi, (span_id, trace));
+    let context = sampled(trace, span_id);
+    headers::request(&mut parts.headers, authority, key, Form::OpenAi, (span_id, context));
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     parts.headers.insert(header::UPGRADE, switch.protocol.clone());
     let (upload, progress) = Upload::new(Begun::default(), Body::empty(), None);

@@ -148,3 +148,70 @@ async fn a_server_is_asked_where_its_url_says_with_its_slash_or_without() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_callers_flags_are_the_same_in_the_header_and_in_the_message() {
+    let server = Upstream::new(vec![write(whole(r#"{"id":1}"#, ""))]).await;
+    let daemon = daemon(&server).await;
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-00");
+    let told = |meta: Value| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "find", "_meta": meta}});
+    for (header, meta) in [(true, json!({})), (false, json!({"traceparent": parent}))] {
+        let header = if header { format!("traceparent: {parent}\r\n") } else { String::new() };
+        let mut client = daemon.send("/mcp/files", &header, &told(meta).to_string()).await;
+        read_to(&mut client, r#"{"id":1}"#).await;
+        let request = server.requests.lock().unwrap().last().unwrap().clone();
+        let header = request.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap();
+        let context = message(&request)["params"]["_meta"]["traceparent"].clone();
+        assert_eq!(context, header, "{request}");
+        assert!(header.starts_with(&format!("00-{TRACE}-")) && header.ends_with("-00"), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn each_call_of_a_batch_becomes_a_tool_of_its_own() {
+    let answers = r#"[{"jsonrpc":"2.0","id":8,"result":{"isError":true}},{"jsonrpc":"2.0","id":7,"result":{}}]"#;
+    let server = Upstream::new(vec![write(whole(answers, ""))]).await;
+    let daemon = daemon(&server).await;
+    let call = |id: u8, tool: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool}});
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/progress"});
+    let mut client =
+        ask(&daemon, "/r/r1/mcp/files", &json!([call(7, "one"), note, call(8, "two")])).await;
+    read_to(&mut client, answers).await;
+    let batch = message(&server.request(0));
+    let ids: Vec<&str> = batch
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["params"]["_meta"]["traceparent"].as_str().unwrap())
+        .collect();
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0][..35] == ids[2][..35], "{ids:?}");
+    // Three messages and what it took to connect.
+    let report = spans(&daemon, "r1", 4).await;
+    let names: Vec<&Value> =
+        report["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["one", "two"], "{report}");
+}
+
+#[tokio::test]
+async fn a_tool_whose_caller_names_no_run_is_that_of_the_run_that_awaits_it() {
+    let asks = r#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"find","arguments":"{}"}}]}}]}"#;
+    let model = Upstream::new(vec![write(whole(asks, ""))]).await;
+    let server = Upstream::new(vec![write(whole(r#"{"id":1,"result":{}}"#, ""))]).await;
+    let config = format!(
+        "[upstreams.up]\nurl = \"{}\"\n[mcp.files]\nurl = \"{}\"\n",
+        model.url(),
+        server.url()
+    );
+    let daemon = Daemon::new(&config, None).await;
+    let mut client = daemon.send("/v1/chat/completions", "", QUESTION).await;
+    read_to(&mut client, "]}").await;
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "find"}});
+    let mut client = ask(&daemon, "/mcp/files", &call).await;
+    read_to(&mut client, r#""result":{}}"#).await;
+    assert_eq!(message(&server.request(0)), call, "nobody knew its run when it went on");
+    let runs = daemon.service.ledger.snapshot().await.unwrap().runs;
+    let report = serde_json::to_value(&runs[0]).unwrap();
+    let tool = &report["tools"][0];
+    assert_eq!((&tool["name"], &tool["inferred"]), (&json!("find"), &json!(false)), "{report}");
+}

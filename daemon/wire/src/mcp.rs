@@ -13,13 +13,15 @@ use crate::trace_context::{Baggage, TraceParent};
 
 /// The longest method, tool's name or id that is kept, in bytes.
 const LONGEST: usize = 256;
+/// Messages of one batch that are told apart.
+const MOST: usize = 256;
 /// The longest answer or event that is read, in bytes.
 const LIMIT_BYTES: usize = 16 << 20;
 
 /// What a message of a client is for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asked {
-    /// The method, such as `tools/call`; empty for answers of the client's and for batches.
+    /// The method, such as `tools/call`; empty for answers of the client's.
     pub method: String,
     /// The tool, of `tools/call`.
     pub tool: Option<String>,
@@ -32,9 +34,16 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads a message; one that cannot be read asks nothing.
-    pub fn parse(body: &[u8]) -> Self {
-        let Ok(message) = serde_json::from_slice::<Value>(body) else { return Self::default() };
+    /// Reads a message, or each of a batch, which the protocol knew until 2025-06-18; one that cannot be read asks nothing.
+    pub fn parse(body: &[u8]) -> Vec<Self> {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(Value::Array(batch)) => batch.iter().take(MOST).map(Self::of).collect(),
+            Ok(message) => vec![Self::of(&message)],
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn of(message: &Value) -> Self {
         let word = |value: Option<&Value>| {
             value.and_then(Value::as_str).filter(|text| text.len() <= LONGEST).map(str::to_owned)
         };
@@ -53,11 +62,23 @@ impl Asked {
 /// The method that runs a tool.
 pub const TOOLS_CALL: &str = "tools/call";
 
-/// The message with this context in its `_meta`, every other byte as it was; `None` where it has no place for one.
-pub fn with_context(body: &[u8], context: &TraceParent) -> Option<Vec<u8>> {
+/// The message with the first of these contexts in its `_meta`, or each message of a batch with its own; every other byte as it was. `None`
+/// where there is no place for any.
+pub fn with_contexts(body: &[u8], contexts: &[Option<TraceParent>]) -> Option<Vec<u8>> {
     let _readable = serde_json::from_slice::<serde::de::IgnoredAny>(body).ok()?;
+    let mut written: Option<Vec<u8>> = None;
+    // From the end on, so that what is written moves nothing that is yet to be found.
+    for (message, context) in messages(body).into_iter().zip(contexts).rev() {
+        let Some(context) = context else { continue };
+        let body = written.as_deref().unwrap_or(body);
+        written = with_context(body, message, context).or(written);
+    }
+    written
+}
+
+/// The body with this context in the message that lies there.
+fn with_context(body: &[u8], top: Range<usize>, context: &TraceParent) -> Option<Vec<u8>> {
     let text = format!("\"{context}\"");
-    let top = 0..body.len();
     let params = member(body, top.clone(), "params");
     let meta = params.clone().and_then(|params| member(body, params, "_meta"));
     let known = meta.clone().and_then(|meta| member(body, meta, "traceparent"));
@@ -74,6 +95,25 @@ pub fn with_context(body: &[u8], context: &TraceParent) -> Option<Vec<u8>> {
     let is_empty = body.get(blank(body, open + 1)) == Some(&b'}');
     let comma = if is_empty { "" } else { "," };
     splice(body, open + 1..open + 1, &format!("{added}{comma}"))
+}
+
+/// Where the messages of a batch lie, or the only one. The JSON is known to be good.
+fn messages(json: &[u8]) -> Vec<Range<usize>> {
+    let mut at = blank(json, 0);
+    if json.get(at) != Some(&b'[') {
+        return std::iter::once(0..json.len()).collect();
+    }
+    let mut elements = Vec::new();
+    at = blank(json, at + 1);
+    while json.get(at).is_some_and(|&byte| byte != b']') {
+        let end = end_of_value(json, at);
+        elements.push(at..end);
+        at = blank(json, end);
+        if json.get(at) == Some(&b',') {
+            at = blank(json, at + 1);
+        }
+    }
+    elements
 }
 
 fn splice(body: &[u8], place: Range<usize>, text: &str) -> Option<Vec<u8>> {
@@ -136,12 +176,12 @@ fn end_of_value(json: &[u8], start: usize) -> usize {
     json.len()
 }
 
-/// Reads what a server answers to one request, in one object or as events.
+/// Reads what a server answers to one request or to a batch, in one piece or as events.
 #[derive(Debug)]
 pub struct Reader {
-    id: Option<Value>,
+    /// The ids of requests that are yet to be answered, by their places.
+    open: Vec<Option<Value>>,
     framing: Framing,
-    said: Said,
 }
 
 #[derive(Debug)]
@@ -150,30 +190,31 @@ enum Framing {
     Events(Decoder),
 }
 
-/// What an answer said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// The answer to the request has come.
-    pub answered: bool,
+/// One request was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Its place among the ids.
+    pub place: usize,
     /// What went wrong: `tool_error`, or the code of a JSON-RPC error.
     pub error: Option<String>,
 }
 
 impl Reader {
-    /// A reader for the answer to the request with this id.
-    pub fn new(content_type: &str, id: Option<Value>) -> Self {
+    /// A reader for the answers to requests with these ids; `None` for what gets no answer.
+    pub fn new(content_type: &str, ids: Vec<Option<Value>>) -> Self {
         let kind = content_type.split(';').next().unwrap_or_default().trim();
         let framing = if kind.eq_ignore_ascii_case("text/event-stream") {
             Framing::Events(Decoder::new(LIMIT_BYTES))
         } else {
             Framing::Whole(Vec::new())
         };
-        Self { id, framing, said: Said::default() }
+        Self { open: ids, framing }
     }
 
-    /// Takes the next bytes; whether the answer has come by now.
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
-        let Self { id, framing, said } = self;
+    /// Takes the next bytes; the answers that they complete.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Answered> {
+        let Self { open, framing } = self;
+        let mut answered = Vec::new();
         match framing {
             Framing::Whole(body) if body.len() + bytes.len() <= LIMIT_BYTES => {
                 body.extend_from_slice(bytes);
@@ -183,33 +224,42 @@ impl Reader {
                 // A stream that cannot be read any further says nothing more.
                 let _lost = decoder.push(bytes, |item| {
                     if let Item::Event { data, .. } = item {
-                        take(said, id.as_ref(), data.as_bytes());
+                        take(open, data.as_bytes(), &mut answered);
                     }
                 });
             }
         }
-        self.said.answered
+        answered
     }
 
-    /// The bytes have ended; what was said.
-    pub fn finish(mut self) -> Said {
+    /// The bytes have ended; the answers that had not been told.
+    pub fn finish(mut self) -> Vec<Answered> {
+        let mut answered = Vec::new();
         if let Framing::Whole(body) = &self.framing {
-            take(&mut self.said, self.id.as_ref(), body);
+            take(&mut self.open, body, &mut answered);
         }
-        self.said
+        answered
     }
 }
 
-fn take(said: &mut Said, id: Option<&Value>, message: &[u8]) {
-    let Ok(message) = serde_json::from_slice::<Value>(message) else { return };
-    // Servers may ask and notify in between, with ids of their own.
-    if message.get("method").is_some() || message.get("id") != id {
-        return;
+fn take(open: &mut [Option<Value>], message: &[u8], answered: &mut Vec<Answered>) {
+    match serde_json::from_slice::<Value>(message) {
+        Ok(Value::Array(batch)) => {
+            answered.extend(batch.iter().filter_map(|one| answer(open, one)));
+        }
+        Ok(message) => answered.extend(answer(open, &message)),
+        Err(_) => {}
     }
-    said.answered = true;
+}
+
+fn answer(open: &mut [Option<Value>], message: &Value) -> Option<Answered> {
+    // Servers may ask and notify in between, with ids of their own.
+    let id = message.get("id").filter(|_| message.get("method").is_none())?;
+    let place = open.iter().position(|open| open.as_ref() == Some(id))?;
+    *open.get_mut(place)? = None;
     let code = message.pointer("/error/code").map(Value::to_string);
     let failed = message.pointer("/result/isError").and_then(Value::as_bool) == Some(true);
-    said.error = code.or_else(|| failed.then(|| "tool_error".to_owned()));
+    Some(Answered { place, error: code.or_else(|| failed.then(|| "tool_error".to_owned())) })
 }
 
 #[cfg(test)]
@@ -227,21 +277,23 @@ mod tests {
     }
 
     fn written(body: &str) -> Option<String> {
-        with_context(body.as_bytes(), &context()).map(|bytes| String::from_utf8(bytes).unwrap())
+        with_contexts(body.as_bytes(), &[Some(context())])
+            .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
     fn a_tools_call_is_read() {
         let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "find",
             "arguments": {"name": "no"}, "_meta": {"traceparent": THEIRS, "baggage": "gen_ai.conversation.id=c"}}});
-        let asked = Asked::parse(call.to_string().as_bytes());
+        let [asked] = &Asked::parse(call.to_string().as_bytes())[..] else { panic!("one message") };
         assert_eq!((asked.method.as_str(), asked.tool.as_deref()), (TOOLS_CALL, Some("find")));
-        assert_eq!((asked.id, asked.parent), (Some(json!(3)), TraceParent::parse(THEIRS)));
+        assert_eq!((&asked.id, asked.parent), (&Some(json!(3)), TraceParent::parse(THEIRS)));
         assert_eq!(asked.baggage.conversation_id.as_deref(), Some("c"));
-        let list = Asked::parse(br#"{"id":"a","method":"tools/list","params":{"name":"x"}}"#);
-        assert_eq!((list.method.as_str(), list.tool), ("tools/list", None));
-        assert_eq!(Asked::parse(b"[]"), Asked::default());
-        assert_eq!(Asked::parse(b"{"), Asked::default());
+        let list = br#"[{"id":"a","method":"tools/list","params":{"name":"x"}},7]"#;
+        let [list, none] = &Asked::parse(list)[..] else { panic!("two messages") };
+        assert_eq!((list.method.as_str(), &list.tool), ("tools/list", &None));
+        assert_eq!(*none, Asked::default());
+        assert!(Asked::parse(b"[]").is_empty() && Asked::parse(b"{").is_empty());
     }
 
     #[test]
@@ -289,15 +341,34 @@ mod tests {
             "data: {\"id\":3,\"method\":\"sampling/createMessage\"}\n\n",
             "data: {\"id\":3,\"result\":{\"isError\":true,\"content\":[]}}\n\n"
         );
-        let mut reader = Reader::new("text/event-stream", Some(json!(3)));
+        let failed = |place, error: &str| Answered { place, error: Some(error.to_owned()) };
+        let mut reader = Reader::new("text/event-stream", vec![Some(json!(3))]);
         let (before, last) = events.split_at(events.len() - 30);
-        assert!(!reader.push(before.as_bytes()));
-        assert!(reader.push(last.as_bytes()));
-        let error = Some("tool_error".to_owned());
-        assert_eq!(reader.finish(), Said { answered: true, error });
-        let mut reader = Reader::new("application/json", Some(json!("a")));
+        assert_eq!(reader.push(before.as_bytes()), []);
+        assert_eq!(reader.push(last.as_bytes()), [failed(0, "tool_error")]);
+        assert_eq!(reader.finish(), []);
+        let mut reader = Reader::new("application/json", vec![Some(json!("a"))]);
         reader.push(br#"{"id":"a","error":{"code":-32602,"message":"planted"}}"#);
-        assert_eq!(reader.finish().error.as_deref(), Some("-32602"));
+        assert_eq!(reader.finish(), [failed(0, "-32602")]);
+    }
+
+    #[test]
+    fn of_a_batch_each_message_has_its_own() {
+        let other = TraceParent::parse(THEIRS).unwrap();
+        let batch = r#" [{"id":1,"params":{}} , {"id":2},{"id":"x]"}] "#;
+        let contexts = [Some(context()), None, Some(other)];
+        let written = with_contexts(batch.as_bytes(), &contexts).unwrap();
+        let expected = format!(
+            r#" [{{"id":1,"params":{{"_meta":{{"traceparent":"{OURS}"}}}}}} , {{"id":2}},{{"params":{{"_meta":{{"traceparent":"{THEIRS}"}}}},"id":"x]"}}] "#
+        );
+        assert_eq!(String::from_utf8(written).unwrap(), expected);
+        let ids = vec![Some(json!(1)), None, Some(json!("x"))];
+        let mut reader = Reader::new("application/json", ids);
+        reader.push(
+            br#"[{"id":"x","result":{"isError":true}},{"id":1,"result":{}},{"id":9,"result":{}}]"#,
+        );
+        let answered: Vec<usize> = reader.finish().iter().map(|one| one.place).collect();
+        assert_eq!(answered, [2, 0]);
     }
 
     proptest! {
@@ -311,9 +382,9 @@ mod tests {
             let body = if pretty { serde_json::to_string_pretty(&message) } else { serde_json::to_string(&message) };
             let body = body.unwrap();
             // At depth 0 what stands there is no object.
-            if let Some(written) = with_context(body.as_bytes(), &context()) {
+            if let Some(written) = with_contexts(body.as_bytes(), &[Some(context())]) {
                 let asked = Asked::parse(&written);
-                prop_assert_eq!(asked.parent, Some(context()));
+                prop_assert_eq!(asked[0].parent, Some(context()));
                 let again: Value = serde_json::from_slice(&written).unwrap();
                 prop_assert_eq!(&again["method"], &message["method"]);
             } else {
@@ -323,7 +394,7 @@ mod tests {
 
         #[test]
         fn nothing_panics(bytes: Vec<u8>) {
-            let _ = with_context(&bytes, &context());
+            let _ = with_contexts(&bytes, &[Some(context())]);
             let _ = Asked::parse(&bytes);
         }
     }
