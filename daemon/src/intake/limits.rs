@@ -23,7 +23,7 @@ pub(super) fn shortened(mut text: String) -> String {
 
 /// Whether an attribute of this name holds an address, whose query may hold a key.
 pub(super) fn is_address(name: &str) -> bool {
-    matches!(name, "url.full" | "http.url")
+    matches!(name, "url.full" | "url.path" | "http.url")
 }
 
 /// An address without user, query and fragment.
