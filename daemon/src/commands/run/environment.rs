@@ -38,6 +38,16 @@ const PROXIES: [&str; 6] =
 /// Hosts that no proxy stands before.
 const LOCAL_HOSTS: &str = "127.0.0.1,localhost";
 
+/// Variables that the command must not see.
+const WITHOUT: [&str; 4] = [
+    // They would win over the general ones and send the spans past the daemon.
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    // A run is a trace of its own: what belongs to the one around goes with that.
+    "TRACESTATE",
+    "BAGGAGE",
+];
+
 impl Environment<'_> {
     /// The variables that differ from the environment `inherited`.
     pub(super) fn variables(&self, inherited: &dyn Fn(&str) -> Option<String>) -> Vec<Variable> {
@@ -73,8 +83,7 @@ impl Environment<'_> {
             // Clients refuse to start without one.
             variables.push(set("OPENAI_API_KEY", "dwell".to_owned()));
         }
-        // These would win over the general ones above and send the spans past the daemon.
-        for name in ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
+        for name in WITHOUT {
             if inherited(name).is_some() {
                 variables.push(Variable { name: name.into(), value: None });
             }
@@ -133,6 +142,18 @@ mod tests {
     /// Whether the variable is set to this text.
     fn is(set: &BTreeMap<String, Option<String>>, name: &str, text: &str) -> bool {
         set.get(name).is_some_and(|value| value.as_deref() == Some(text))
+    }
+
+    #[test]
+    fn a_run_is_a_trace_of_its_own() {
+        let outer = format!("00-{}-{}-01", "12".repeat(16), "34".repeat(8));
+        let around = [("TRACEPARENT", outer.as_str()), ("TRACESTATE", "a=1"), ("BAGGAGE", "b=2")];
+        let set = variables(&around);
+        assert!(!is(&set, "TRACEPARENT", &outer) && set.contains_key("TRACEPARENT"));
+        for name in ["TRACESTATE", "BAGGAGE"] {
+            assert_eq!(set.get(name), Some(&None), "{name} is removed");
+            assert!(!variables(&[]).contains_key(name));
+        }
     }
 
     #[test]
