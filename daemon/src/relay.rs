@@ -55,7 +55,7 @@ use watch::Watch;
 use watcher::{Manner, Watcher};
 
 /// Bytes of copies that may wait to be read to their end, over all calls.
-const COPIES: usize = 128 << 20;
+const COPIES: usize = 48 << 20;
 
 /// Bytes of requests that may be held back while their models are looked for, over all calls.
 const HELD_BACK: usize = 256 << 20;

@@ -168,6 +168,17 @@ async fn the_callers_flags_are_the_same_in_the_header_and_in_the_message() {
 }
 
 #[tokio::test]
+async fn a_clients_answer_stays_as_it_is() {
+    let server =
+        Upstream::new(vec![write("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")]).await;
+    let daemon = daemon(&server).await;
+    let answer = json!({"jsonrpc": "2.0", "id": 3, "result": {"action": "accept"}});
+    let mut client = ask(&daemon, "/r/r1/mcp/files", &answer).await;
+    read_to(&mut client, "\r\n\r\n").await;
+    assert_eq!(message(&server.request(0)), answer);
+}
+
+#[tokio::test]
 async fn each_call_of_a_batch_becomes_a_tool_of_its_own() {
     let answers = r#"[{"jsonrpc":"2.0","id":8,"result":{"isError":true}},{"jsonrpc":"2.0","id":7,"result":{}}]"#;
     let server = Upstream::new(vec![write(whole(answers, ""))]).await;
