@@ -259,7 +259,8 @@ impl State {
             }
             Asked::parse(*api, &unpacked(copy, encoding)?).ok()
         });
-        self.unread = asked.is_none();
+        // Of what was never sent there is nothing to read.
+        self.unread = asked.is_none() && copy.is_none_or(|copy| !copy.is_empty());
         let asked = asked.unwrap_or_default();
         self.last_link = asked.last();
         self.parse_ns += Stamp::now().since(start);

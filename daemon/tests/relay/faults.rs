@@ -114,6 +114,7 @@ async fn faults_before_the_head_are_answered_in_the_apis_form() {
         let (got, body) = answer(&daemon, PATH).await;
         assert_eq!((got, body["error"]["code"].as_str()), (status, Some(code)), "{url}: {body}");
         assert!(cause(&daemon).await.contains("upstream up"), "{url}");
+        assert_eq!(daemon.report("r1").await["calls"][0]["relay"]["unread"], false, "{url}");
         let (_, body) = answer(&daemon, "/v1/messages").await;
         assert_eq!(body["type"], "error", "{url}");
         let (_, body) = answer(&daemon, "/api/chat").await;
