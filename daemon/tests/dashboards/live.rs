@@ -16,8 +16,8 @@ use crate::agents::Agents;
 use crate::files::text;
 use crate::parts::{Places, Stack};
 use crate::questions::{
-    all_recorded, check_first_run, check_questions, check_quiet, check_rows, check_rules,
-    exemplars, has_numbers, missing,
+    all_recorded, check_first_run, check_questions, check_quiet, check_rules, exemplars,
+    has_numbers, missing,
 };
 use crate::servers::{promtool, run, until, whole_stack};
 use crate::traces::{
@@ -107,6 +107,21 @@ fn runs_to_look_at(words: &str, folder: &Path) -> String {
         shown.push_str(&String::from_utf8_lossy(&output.stdout));
     }
     shown
+}
+
+/// Who got slower is told of, and each alert's words name runs that are there.
+fn check_words(stack: &Stack, folder: &Path) {
+    for alert in regressions(stack) {
+        assert_eq!(alert["labels"]["gen_ai_agent_name"], SLOWER, "{alert}");
+        assert_eq!(alert["status"], "firing");
+        let words = text(&alert["annotations"], "description");
+        assert!(words.contains(SLOWER) && !words.contains("<no value>"), "{words}");
+        assert!(text(&alert["annotations"], "dashboard").ends_with("var-agent=slower"), "{alert}");
+        assert!(runs_to_look_at(words, folder).contains(SLOWER), "{words}");
+    }
+    for alert in stack.told.lock().unwrap().iter() {
+        runs_to_look_at(text(&alert["annotations"], "description"), folder);
+    }
 }
 
 /// Half of the traffic: of both agents and of the built-in one, if it is there. Takes as long as it is to take; returns the trace of the latest run
@@ -206,7 +221,6 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
     .await;
 
     check_questions(prometheus).await;
-    check_rows(prometheus).await;
     check_rules(prometheus).await;
     let durations = "gen_ai_invoke_agent_duration_seconds_bucket";
     let traces = exemplars(prometheus, durations).await;
@@ -220,18 +234,8 @@ async fn every_question_has_an_answer_and_what_got_slower_is_told() {
         regressions(&stack).iter().any(|it| it["labels"]["measure"] == "wall").then_some(())
     })
     .await;
-    for alert in regressions(&stack) {
-        assert_eq!(alert["labels"]["gen_ai_agent_name"], SLOWER, "{alert}");
-        assert_eq!(alert["status"], "firing");
-        let words = text(&alert["annotations"], "description");
-        assert!(words.contains(SLOWER) && !words.contains("<no value>"), "{words}");
-        assert!(text(&alert["annotations"], "dashboard").ends_with("var-agent=slower"), "{alert}");
-        assert!(runs_to_look_at(words, folder).contains(SLOWER), "{words}");
-    }
+    check_words(&stack, folder);
     check_quiet(prometheus).await;
-    for alert in stack.told.lock().unwrap().iter() {
-        runs_to_look_at(text(&alert["annotations"], "description"), folder);
-    }
     if let Some(agents) = agents {
         agents.stop().await;
     }

@@ -130,6 +130,7 @@ pub(crate) async fn check_questions(prometheus: &Server) {
     }
     assert!(problems.is_empty(), "{} of {asked}:\n{}", problems.len(), problems.join("\n"));
     assert!(asked > 60, "{asked} queries");
+    check_rows(prometheus).await;
 }
 
 /// By what a table or chart has its rows, of all its series: a label that must be there, whoever ran.
@@ -141,7 +142,7 @@ fn row_label(panel: &Value) -> Option<&str> {
 }
 
 /// Rows have names, those of nobody too: a label that no series has is no field in Grafana, and there are no rows.
-pub(crate) async fn check_rows(prometheus: &Server) {
+async fn check_rows(prometheus: &Server) {
     let mut nobody = 0;
     for (_, board) in dashboards() {
         for panel in panels(&board) {

@@ -155,8 +155,8 @@ pub(crate) async fn check_panels(tempo: &Server, trace: &str, excused: &[&str]) 
     until("an answer to every query", whole).await;
 }
 
-/// How many spans the answer has, or the sum of its samples.
-async fn counted(tempo: &Server, question: &str) -> f64 {
+/// How many spans the answer has, or the sum of its samples, which are whole numbers.
+async fn counted(tempo: &Server, question: &str) -> String {
     let (start, end) = own_range(&json!({"time": {"from": "now-1h", "to": "now"}}));
     let (start, end) = (start.to_string(), end.to_string());
     let asked =
@@ -164,11 +164,11 @@ async fn counted(tempo: &Server, question: &str) -> f64 {
     if question.contains("_over_time(") {
         let answer = tempo.json("/api/metrics/query_range", &asked[..3]).await.unwrap();
         let samples = list(&answer, "series").iter().flat_map(|one| list(one, "samples"));
-        return samples.filter_map(|sample| sample["value"].as_f64()).sum();
+        return samples.filter_map(|sample| sample["value"].as_f64()).sum::<f64>().to_string();
     }
     let answer = tempo.json("/api/search", &asked).await.unwrap();
     let sets = list(&answer, "traces").iter().flat_map(|trace| list(trace, "spanSets"));
-    sets.map(|set| list(set, "spans").len() as f64).sum()
+    sets.map(|set| list(set, "spans").len()).sum::<usize>().to_string()
 }
 
 /// In the dashboard of one run a call counts once, whoever saw it: see [`crate::traffic::Traffic::reported`].
@@ -176,7 +176,7 @@ pub(crate) async fn check_seen_twice(tempo: &Server, trace: &str) {
     let calls =
         format!("{{ trace:id = \"{trace}\" && span.gen_ai.operation.name =~ \"chat|gener.*\" }}");
     for all in [calls.clone(), format!("{calls} | count_over_time()")] {
-        until("all reports of calls", async || (counted(tempo, &all).await == 5.0).then_some(()))
+        until("all reports of calls", async || (counted(tempo, &all).await == "5").then_some(()))
             .await;
     }
     let (_, board) =
@@ -186,10 +186,10 @@ pub(crate) async fn check_seen_twice(tempo: &Server, trace: &str) {
         let question = list(panel, "targets").last().map(|target| text(target, "query")).unwrap();
         counted(tempo, &chosen(question, trace)).await
     };
-    assert_eq!(ask("Calls").await, 3.0);
-    assert_eq!(ask("Tools").await, 1.0);
+    assert_eq!(ask("Calls").await, "3");
+    assert_eq!(ask("Tools").await, "1");
     // The last of its questions: output tokens.
-    assert_eq!(ask("Tokens of each call").await, 28.0);
+    assert_eq!(ask("Tokens of each call").await, "28");
 }
 
 /// The values of an attribute of the runs that the table of the slowest shows when a variable is chosen so.
