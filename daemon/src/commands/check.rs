@@ -100,7 +100,7 @@ fn checked(args: &CheckArgs, store: &StoreArgs) -> Result<ExitCode> {
     before.samples.retain(|run| args.choice.fits(run));
     if after.is_empty() {
         bail!(
-            "there are no finished runs to compare with `{}`, later than its own: run the agent, or choose others with --last, --since and --filter",
+            "there are no finished runs to hold against `{}`: only those count that began after its own, unless --last or --since say otherwise; run the agent, or choose others",
             args.name,
         );
     }

@@ -10,8 +10,8 @@ use super::table::{Align, columns};
 
 /// The widest line.
 const WIDTH: usize = 80;
-/// The wall time's column.
-const WALL: usize = 2;
+/// The column of what took most.
+const MOSTLY: usize = 4;
 
 /// The runs in the order given, which is `by` what they took where that is said.
 pub fn list(runs: &[RunReport], by: Option<&Measure>, screen: Screen) -> String {
@@ -20,13 +20,13 @@ pub fn list(runs: &[RunReport], by: Option<&Measure>, screen: Screen) -> String 
     }
     let mut rows = vec![["run", "started", "wall", "calls", "mostly"].map(str::to_owned).to_vec()];
     rows.extend(runs.iter().map(row));
-    let mut aligns = vec![Align::Left, Align::Left, Align::Right, Align::Right, Align::Left];
-    // What the wall time is stands there already.
+    let mut aligns = [Align::Left, Align::Left, Align::Right, Align::Right, Align::Left];
+    // What is asked for stands in the place of what took most; the wall time is there already.
     if let Some(by) = by.filter(|by| **by != Measure::Wall) {
-        aligns.insert(WALL, Align::Right);
+        aligns[MOSTLY] = Align::Right;
         let took = runs.iter().map(|run| by.longest_ns(run).map_or("-".to_owned(), duration));
         for (row, took) in rows.iter_mut().zip(std::iter::once(by.to_string()).chain(took)) {
-            row.insert(WALL, clip(&took, 16));
+            row[MOSTLY] = clip(&took, 16);
         }
     }
     let facts = columns(&aligns, &rows);
